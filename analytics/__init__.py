@@ -1,0 +1,1 @@
+"""Judgement: verdicts on latency, stability, SLOs and drift from roll-ups."""

@@ -1,0 +1,1 @@
+"""Server core: takes OTLP in, keeps it exactly once, answers named queries."""

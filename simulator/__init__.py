@@ -1,0 +1,1 @@
+"""A fleet that speaks only through the real SDK and the wire."""
