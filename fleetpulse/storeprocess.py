@@ -1,0 +1,69 @@
+"""The store process: one writer, the query API, the schedule and the alerts, wired together."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alerts.service import AlertService
+from analytics.scheduler import Scheduler
+from collector.api.operator_app import create_operator_app
+from collector.api.options import ApiOptions
+from collector.storage.writer import Drain
+
+from analytics.options import AnalyticsOptions
+from collector.storage import open_store
+from fleetpulse.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class StoreProcess:
+    """Everything that lives beside the one open database."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        config = Path(settings.config)
+        self.store = open_store(settings.data_dir)
+        self._drain = Drain(self.store, settings.data_dir / "segments")
+        self._alerts = AlertService(self.store, alert_options(settings, config), clock_ns=time.time_ns)
+        self._scheduler = Scheduler(
+            self.store,
+            AnalyticsOptions(config_dir=config, tick_s=settings.judge_interval_s),
+            clock_ns=time.time_ns,
+            after=(self._alerts.evaluate,),
+        )
+        self.app = create_operator_app(
+            self.store,
+            options=ApiOptions(data_dir=settings.data_dir, tokens_path=settings.tokens_path),
+            admin=self._admin_actions(),
+            metrics=self._metrics,
+        )
+
+    def start(self) -> None:
+        """Start taking in segments and judging."""
+        self._drain.start()
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop judging, take in what is on disk, close the database."""
+        self._scheduler.stop()
+        self._drain.stop()
+        self.store.close()
+
+    def _admin_actions(self) -> Mapping[str, Any]:
+        return {"jobs/run": self._run_jobs, "drain": self._drain_now}
+
+    def _run_jobs(self, body: dict[str, Any]) -> dict[str, Any]:
+        return dict(self._scheduler.run_until(body.get("until_ns")))
+
+    def _drain_now(self, body: dict[str, Any]) -> dict[str, Any]:
+        del body
+        stored = self._drain.drain_once()
+        return {"segments": stored.segments, "points": stored.points, "logs": stored.logs}
+
+    def _metrics(self) -> Mapping[str, Any]:
+        return {}

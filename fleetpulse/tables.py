@@ -1,0 +1,49 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from device_sdk.contract import attributes as a
+
+
+def utc(time_ns: int | None) -> str:
+    """Return a time as ``2026-11-21 19:00 UTC``; '-' for none."""
+    if time_ns is None:
+        return "-"
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def share(ratio: float | None) -> str:
+    """Return a ratio as a percentage that is never rounded up to 100."""
+    if ratio is None:
+        return "-"
+    percent = ratio * 100
+    return f"{min(percent, 99.99) if ratio < 1 else 100:.2f} %"
+
+
+def device_table(items: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print devices."""
+    table = Table("device", "tier", "firmware", "region", "last seen", "complete", box=None, header_style="bold")
+    for item in items:
+        resource = item["resource"]
+        table.add_row(
+            item["device_id"], resource.get(a.TIER, "-"), resource.get(a.FIRMWARE_VERSION, "-"),
+            resource.get(a.REGION, "-"), utc(item["last_seen_ns"]), share(item["completeness"]),
+        )  # fmt: skip
+    (console or Console()).print(table)
+
+
+def rows_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
+) -> None:
+    """Print any rows of text."""
+    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
