@@ -1,0 +1,198 @@
+"""Settings of a Monitor: argument > ``FLEETPULSE_DEVICE_<ARG>`` > ``OTEL_EXPORTER_OTLP_*`` > default."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from device_sdk.errors import ConfigError, nearest
+
+ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
+DEFAULT_ENDPOINT: Final = "http://localhost:4318"
+SPOOL_MODES: Final = ("memory", "durable")
+
+_ENV_NAMES: Final = frozenset(
+    {
+        "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
+        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "RAISE",
+    }
+)  # fmt: skip
+"""What may follow the prefix; any other name in the environment is a typing error and is reported as one."""
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The effective settings of one Monitor; make it with ``resolve``."""
+
+    metrics_url: str
+    logs_url: str
+    token: str | None = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    state_dir: Path
+    window_ns: int
+    device_id: str | None
+    resource: tuple[tuple[str, object], ...]
+    signals_path: Path | None
+    enabled: bool
+    durable: bool
+    timeout_s: float
+    spool_bytes: int
+    certificate: str | None
+    compressed: bool
+
+
+def resolve(
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+    window_s: float | None = None,
+    device_id: str | None = None,
+    resource: Mapping[str, object] | None = None,
+    enabled: bool | None = None,
+    spool: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Return the effective settings; raise ``ConfigError`` naming the setting, its value and the nearest valid one."""
+    env = os.environ if environ is None else environ
+    _refuse_unknown_names(env)
+    metrics_url, logs_url = _urls(endpoint, env)
+    window = window_s if window_s is not None else _number(env, "WINDOW_S", 60.0)
+    if not 0.05 <= window <= 86_400:
+        raise ConfigError(f"window_s={window!r}: a window lasts from 0.05 to 86400 seconds")
+    mode = spool if spool is not None else env.get(ENV_PREFIX + "SPOOL", "memory")
+    if mode not in SPOOL_MODES:
+        raise ConfigError(f"spool={mode!r}: {nearest(str(mode), SPOOL_MODES)}")
+    directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR")
+    signals_path = env.get(ENV_PREFIX + "SIGNALS")
+    return Config(
+        metrics_url=metrics_url,
+        logs_url=logs_url,
+        token=token if token is not None else _token(env),
+        headers=_pairs(env.get("OTEL_EXPORTER_OTLP_HEADERS", ""), "OTEL_EXPORTER_OTLP_HEADERS"),
+        state_dir=Path(directory) if directory is not None else default_state_dir(env),
+        window_ns=round(window * 1e9),
+        device_id=device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID"),
+        resource=_resource(resource, env),
+        signals_path=Path(signals_path) if signals_path else None,
+        enabled=enabled if enabled is not None else _boolean(env, "ENABLED", True),
+        durable=mode == "durable",
+        timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env)),
+        spool_bytes=int(_number(env, "SPOOL_BYTES", 64 * 1024 * 1024)),
+        certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
+        compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
+    )
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return where a user's program may keep state on this system."""
+    home = Path(environ.get("HOME") or Path("~").expanduser())
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or home) / "fleetpulse"
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "fleetpulse"
+    return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "fleetpulse"
+
+
+def _refuse_unknown_names(env: Mapping[str, str]) -> None:
+    for name in env:
+        if name.startswith(ENV_PREFIX) and name.removeprefix(ENV_PREFIX) not in _ENV_NAMES:
+            hint = nearest(name, [ENV_PREFIX + known for known in _ENV_NAMES])
+            raise ConfigError(f"environment variable {name}: no such setting; {hint}")
+
+
+def _urls(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, str]:
+    own = endpoint if endpoint is not None else env.get(ENV_PREFIX + "ENDPOINT")
+    base = own if own is not None else env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
+    metrics_url = base.rstrip("/") + "/v1/metrics"
+    logs_url = base.rstrip("/") + "/v1/logs"
+    if own is None:
+        metrics_url = env.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or metrics_url
+        logs_url = env.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") or logs_url
+    for url in (metrics_url, logs_url):
+        _check_url(url)
+    return metrics_url, logs_url
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"endpoint {url!r}: {error}; write it like {DEFAULT_ENDPOINT}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"endpoint {url!r}: needs http:// or https:// and a host; write it like {DEFAULT_ENDPOINT}")
+
+
+def _token(env: Mapping[str, str]) -> str | None:
+    direct = env.get(ENV_PREFIX + "TOKEN")
+    if direct:
+        return direct
+    path = env.get(ENV_PREFIX + "TOKEN_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{ENV_PREFIX}TOKEN_FILE={path}: {error.strerror}; name a readable file") from None
+
+
+def _resource(given: Mapping[str, object] | None, env: Mapping[str, str]) -> tuple[tuple[str, object], ...]:
+    merged: dict[str, object] = dict(_pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE_ATTRIBUTES"))
+    if env.get("OTEL_SERVICE_NAME"):
+        merged["service.name"] = env["OTEL_SERVICE_NAME"]
+    merged.update(_pairs(env.get(ENV_PREFIX + "RESOURCE", ""), ENV_PREFIX + "RESOURCE"))
+    if given is not None:
+        merged.update(given)
+    return tuple(merged.items())
+
+
+def _pairs(text: str, name: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{name}: {part!r} is not key=value; separate pairs by commas")
+        pairs.append((key.strip(), unquote(value.strip())))
+    return tuple(pairs)
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(ENV_PREFIX + name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a number, like {default:g}") from None
+    if not value > 0:
+        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a number above 0, like {default:g}")
+    return value
+
+
+def _boolean(env: Mapping[str, str], name: str, default: bool) -> bool:
+    text = env.get(ENV_PREFIX + name)
+    if text is None:
+        return default
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: {nearest(text.lower(), (*_TRUE, *_FALSE))}")
+
+
+def _otel_timeout_s(env: Mapping[str, str]) -> float:
+    """Return OpenTelemetry's exporter timeout (its variable is in milliseconds), 10 s by default."""
+    text = env.get("OTEL_EXPORTER_OTLP_TIMEOUT", "10000")
+    try:
+        return max(0.1, float(text) / 1000)
+    except ValueError:
+        raise ConfigError(f"OTEL_EXPORTER_OTLP_TIMEOUT={text!r}: write milliseconds, like 10000") from None

@@ -1,0 +1,355 @@
+"""What runs behind a Monitor: models and their recorders, the fold, the window schedule, and the two threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from types import TracebackType
+from typing import Final
+
+from device_sdk.clock import Clock
+from device_sdk.config import Config
+from device_sdk.contract import attributes as a
+from device_sdk.contract import metrics as m
+from device_sdk.contract.attributes import EndReason, LossReason
+from device_sdk.contract.events import Event
+from device_sdk.errors import guard
+from device_sdk.exporter import Exporter
+from device_sdk.host import HostReader
+from device_sdk.ledger import Ledger
+from device_sdk.lifecycle import EventAttributes, ExceptionSink, listen_for_exceptions, stop_listening
+from device_sdk.models import ModelInputs, ModelRuns
+from device_sdk.points import AttributePairs, Points
+from device_sdk.recorder import Recorder
+from device_sdk.session import Session
+from device_sdk.signals import Signals
+from device_sdk.spool import LOGS, METRICS
+from device_sdk.stream import Emitter
+from device_sdk.transport import HttpTransport
+
+MODELS_MAX: Final = 16
+"""Most model-runtime-provider combinations of one process; further ones are counted together as ``_OTHER``."""
+CATCH_UP_WINDOWS_MAX: Final = 48
+"""Most windows closed in one go when time has moved on; beyond, one window covers the whole gap."""
+_IDLE_FOLD_S: Final = 1.0
+_BUSY_FOLD_S: Final = 0.05
+_SEND_ROUND_S: Final = 60.0
+_ROWS_MAX_MANUAL: Final = 256
+_ROWS_MAX: Final = 2048
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine(ExceptionSink):
+    """Owns everything of one Monitor. Public methods are safe to call from any thread."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.closed = False
+        self._ledger = Ledger()
+        self._lock = threading.RLock()
+        self._runs: dict[AttributePairs, ModelRuns] = {}
+        self._inputs: dict[tuple[str, str], ModelInputs] = {}
+        self._recorders: list[Recorder] = []
+        self._host = None if clock.manual else HostReader()  # a simulated device has no process of its own
+        self._used_disk = False
+        self._dormant = False
+        self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._observed_perf_ns = clock.perf_ns()
+        self.session = Session(config, clock, self._ledger)
+        self._due_ns = self.session.stream.window_start_ns + config.window_ns
+        self.exporter = self._new_exporter()
+        if not clock.manual:
+            listen_for_exceptions(self)
+            _engines.add(self)
+            self._start_threads()
+
+    def _new_exporter(self) -> Exporter:
+        transport = HttpTransport(certificate=self.config.certificate)
+        envelope = self.session.envelope
+        return Exporter(self.config, self.session.spool, self._ledger, transport=transport, envelope=envelope)
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    def recorder(self, run: AttributePairs, signals: Signals) -> Recorder:
+        """Return a new recorder that counts into the model named by the run attributes ``run``."""
+        with self._lock:
+            known = self._runs.get(run)
+            if known is None and len(self._runs) >= MODELS_MAX:
+                self._ledger.measurements_lost(LossReason.CARDINALITY, 1)
+                run = ((a.MODEL_NAME, a.OTHER), (a.MODEL_VERSION, a.OTHER))
+                signals = Signals(output="none")
+                known = self._runs.get(run)
+            if known is None:
+                names = dict(run)
+                model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
+                inputs = self._inputs.setdefault((model, version), ModelInputs(model, version))
+                known = self._runs[run] = ModelRuns(run, inputs)
+            recorder = Recorder(
+                known,
+                signals,
+                perf_ns=self.clock.perf_ns,
+                rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
+                on_full=self._recorder_full,
+                wake=self._wake_fold,
+            )
+            self._recorders.append(recorder)
+            return recorder
+
+    def _recorder_full(self, recorder: Recorder, must: bool) -> bool:
+        """Make room: inline when it must be (counts are never dropped) or when there is no thread; else ask for it."""
+        if not (must or self.clock.manual):
+            self._wake.set()
+            return False
+        with self._lock:
+            recorder.fold()
+        return True
+
+    def _wake_fold(self) -> None:
+        self._wake.set()
+
+    # --- windows ----------------------------------------------------------------------------------------------
+
+    def fold(self) -> int:
+        """Fold what was recorded; return how many rows there were."""
+        started = time.thread_time_ns()
+        with self._lock:
+            rows = sum(recorder.backlog() for recorder in self._recorders)
+            pause = _no_pause if self.clock.manual else _yield_interpreter
+            for recorder in self._recorders:
+                recorder.fold(pause)
+                self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
+        self._ledger.spent("fold", time.thread_time_ns() - started)
+        return rows
+
+    def step(self) -> int:
+        """Fold, and close every window that is due; return how many were closed.
+
+        When time has moved on by several windows that the program was awake for, the earlier ones are empty and the
+        last one holds what was recorded; after a suspension (or a very long gap) one window covers all of it.
+        """
+        with self._lock:
+            if self.closed or self._dormant:
+                return 0
+            self.fold()
+            now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.config.window_ns
+            if now < self._due_ns:
+                return 0
+            asleep_ns = (now - start) - (self.clock.perf_ns() - self._observed_perf_ns)
+            closed = 0
+            if asleep_ns < window_ns and (now - self._due_ns) // window_ns < CATCH_UP_WINDOWS_MAX:
+                while self._due_ns + window_ns <= now:
+                    self._close_window(self._due_ns, empty=True)
+                    self._due_ns += window_ns
+                    closed += 1
+            self._close_window(now)
+            self._due_ns += window_ns * (1 + (now - self._due_ns) // window_ns)
+            return closed + 1
+
+    def _close_window(self, end_ns: int, *, empty: bool = False) -> None:
+        """Encode the open window and queue it; ``empty`` leaves what was folded to a later window."""
+        started = time.thread_time_ns()
+        length_ns = end_ns - self.session.stream.window_start_ns
+        if empty:
+            observed_ns = length_ns
+            self._observed_perf_ns += length_ns
+        else:
+            perf_ns = self.clock.perf_ns()
+            observed_ns, self._observed_perf_ns = perf_ns - self._observed_perf_ns, perf_ns
+        emitters: list[Emitter] = [] if empty else self._model_emitters()
+        emitters.append(self._emit_own)
+        self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters)
+        self._to_send.set()
+        self._ledger.spent("export", time.thread_time_ns() - started)
+
+    def _model_emitters(self) -> list[Emitter]:
+        return [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
+
+    def _emit_own(self, points: Points) -> None:
+        memory, disk = self.session.spool.usage()
+        self._used_disk = self._used_disk or disk > 0
+        points.add(m.SPOOL_USAGE.name, memory, ((a.SPOOL_MEDIUM, "memory"),))
+        if self._used_disk:
+            points.add(m.SPOOL_USAGE.name, disk, ((a.SPOOL_MEDIUM, "disk"),))
+        if self._host is not None:
+            user, system = self._host.cpu_seconds()
+            points.add(m.PROCESS_CPU_TIME.name, user, (("cpu.mode", "user"),))
+            points.add(m.PROCESS_CPU_TIME.name, system, (("cpu.mode", "system"),))
+            points.add(m.PROCESS_MEMORY.name, self._host.resident_bytes())
+
+    def emit_event(self, event: Event, attributes: EventAttributes) -> None:
+        """Queue one event of this session."""
+        with self._lock:
+            if not (self.closed or self._dormant):
+                self.session.emit(event, attributes)
+        self._to_send.set()
+
+    # --- sending ----------------------------------------------------------------------------------------------
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send everything queued; with the machine's clock the open window is closed first. Say whether all went."""
+        with self._lock:
+            if self.closed or self._dormant:
+                return True
+            self.fold()
+            if not self.clock.manual and self.session.now_ns() > self.session.stream.window_start_ns:
+                self._close_window(self.session.now_ns())
+        return self._send(timeout_s, patient=True)
+
+    def _send(self, timeout_s: float, *, patient: bool) -> bool:
+        started = time.thread_time_ns()
+        sent = self.exporter.send_all(timeout_s, wait=self._stop.wait, patient=patient)
+        self._ledger.spent("export", time.thread_time_ns() - started)
+        with self._lock:
+            if not (self.closed or self._dormant):
+                self.session.write_mark()
+        return sent
+
+    # --- threads ----------------------------------------------------------------------------------------------
+
+    def _start_threads(self) -> None:
+        for name, loop in (("fold", self._fold_loop), ("send", self._send_loop)):
+            thread = threading.Thread(target=loop, name=f"device_sdk-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _fold_loop(self) -> None:
+        stop, wake, busy = self._stop, self._wake, False
+        while not stop.is_set():
+            left_s = _IDLE_FOLD_S if self._dormant else max(0.0, (self._due_ns - self.session.now_ns()) / 1e9)
+            wake.wait(min(left_s + 0.001, _BUSY_FOLD_S if busy else _IDLE_FOLD_S))
+            wake.clear()
+            if stop.is_set():
+                return
+            with guard("folding"):
+                if self._dormant and any(recorder.backlog() for recorder in self._recorders):
+                    self._begin_in_child()
+                if not self._dormant:
+                    busy = self.fold() > _ROWS_MAX // 8
+                    self.step()
+
+    def _send_loop(self) -> None:
+        stop, to_send = self._stop, self._to_send
+        while not stop.is_set():
+            to_send.wait(max(_IDLE_FOLD_S, self.exporter.resting_s()) if self._waiting() else None)
+            to_send.clear()
+            if not stop.is_set():
+                with guard("sending"):
+                    self._send(_SEND_ROUND_S, patient=False)
+
+    def _waiting(self) -> bool:
+        return bool(self.session.spool.waiting(METRICS) or self.session.spool.waiting(LOGS))
+
+    def _stop_threads(self, timeout_s: float) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._to_send.set()
+        current = threading.current_thread()
+        for thread in self._threads:
+            if thread is not current:
+                thread.join(timeout_s)
+        self._threads = []
+
+    # --- death ------------------------------------------------------------------------------------------------
+
+    def declare_end(self, reason: EndReason) -> None:
+        """Note why the session is about to end."""
+        with self._lock:
+            if not (self.closed or self._dormant):
+                self.session.declare_end(reason)
+
+    def exception_ends_program(self, kind: type[BaseException], trace: TracebackType | None) -> None:
+        """Note the exception that ends the program."""
+        with self._lock:
+            if not (self.closed or self._dormant):
+                self.session.exception(kind, trace)
+
+    def close(self, timeout_s: float) -> bool:
+        """End the session: last fold, last window, end event, send, keep on disk what could not be sent.
+
+        ``timeout_s`` 0 sends nothing. A last window of no length is left out unless something was recorded in it.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._stop_threads(min(1.0, timeout_s))
+        with self._lock:
+            if self.closed:
+                return True
+            if self._dormant:
+                self.abandon()
+                return True
+            with guard("closing the last window"):
+                self.session.tell_own_end()
+                recorded = self.fold() > 0
+                closed = self.step()
+                now, start = self.session.now_ns(), self.session.stream.window_start_ns
+                if now > start or (recorded and not closed):
+                    self._close_window(max(now, start + 1))
+        sent = False
+        with guard("sending at close"):
+            sent = self.exporter.send_all(deadline - time.monotonic(), wait=time.sleep, patient=False)
+        with self._lock, guard("closing"):
+            if not sent:
+                self.session.spool.to_disk()
+            self.session.mark_told()
+        self.abandon()
+        return sent
+
+    def abandon(self) -> None:
+        """Let go of files, connections and threads without a word: what a dying process does."""
+        self._stop_threads(1.0)
+        with self._lock:
+            self.closed = True
+            self.session.release()
+        self.exporter.close()
+        stop_listening(self)
+        _engines.discard(self)
+
+    # --- fork -------------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Keep nothing of the parent's in a forked child: counts, files, connections and threads are all the parent's.
+
+        The child's own session begins when it first records something: most children never infer.
+        """
+        self._lock = threading.RLock()
+        self._ledger = Ledger()
+        self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
+        self._threads = []
+        self._dormant = True
+        for recorder in self._recorders:
+            recorder.discard()
+        for emit in self._model_emitters():
+            emit(Points())
+        self.session.restart_in_child(self._ledger)
+        self.exporter = self._new_exporter()
+        if not self.closed:
+            self._start_threads()
+
+    def _begin_in_child(self) -> None:
+        with self._lock:
+            self._observed_perf_ns = self.clock.perf_ns()
+            self.session.begin_in_child()
+            self._due_ns = self.session.stream.window_start_ns + self.config.window_ns
+            self._dormant = False
+
+
+def _yield_interpreter() -> None:
+    time.sleep(0)
+
+
+def _no_pause() -> None:
+    return None
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        with guard("starting over in a forked child"):
+            engine.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

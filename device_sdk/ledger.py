@@ -1,0 +1,67 @@
+"""The SDK's account of itself: what it lost, sent, refused and spent, kept by window and reported in each."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from device_sdk.contract import attributes as a
+from device_sdk.contract import metrics as m
+from device_sdk.contract.attributes import EndReason, LossReason
+from device_sdk.points import Points
+
+
+class Ledger:
+    """Counts since the last window; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, tuple[tuple[str, str | bool], ...]]] = Counter()
+        self._seconds: dict[str, int] = {}
+
+    def lost(self, windows: bool, reason: LossReason, count: int) -> None:
+        """Count windows (or events) that will never arrive."""
+        self._add(m.LOSS_WINDOWS.name if windows else m.LOSS_EVENTS.name, count, (a.LOSS_REASON, str(reason)))
+
+    def measurements_lost(self, reason: LossReason, count: int) -> None:
+        """Count tensor measurements that were not folded or not taken."""
+        self._add(m.LOSS_MEASUREMENTS.name, count, (a.LOSS_REASON, str(reason)))
+
+    def sent(self, kind: str, size: int, error: str) -> None:
+        """Count bytes put on the network; ``error`` is empty when they were taken."""
+        attributes: list[tuple[str, str | bool]] = [(a.EXPORT_KIND, kind)]
+        if error:
+            attributes.append((a.ERROR_TYPE, error))
+        self._add(m.EXPORT_SIZE.name, size, *attributes)
+
+    def refused(self, reason: str, count: int) -> None:
+        """Count what the allow-list kept on the device."""
+        self._add(m.PRIVACY_REFUSED.name, count, (a.PRIVACY_REASON, reason))
+
+    def session_started(self) -> None:
+        """Count the start of this session."""
+        self._add(m.SESSION_STARTS.name, 1)
+
+    def session_ended(self, reason: EndReason, *, expected: bool) -> None:
+        """Count the end of a session, this one's or one that was found dead."""
+        self._add(m.SESSION_ENDS.name, 1, (a.SESSION_END_REASON, str(reason)), (a.SESSION_END_EXPECTED, expected))
+
+    def spent(self, activity: str, cpu_ns: int) -> None:
+        """Add CPU time of the SDK itself."""
+        with self._lock:
+            self._seconds[activity] = self._seconds.get(activity, 0) + cpu_ns
+
+    def _add(self, metric: str, count: int, *attributes: tuple[str, str | bool]) -> None:
+        if count > 0:
+            with self._lock:
+                self._counts[metric, attributes] += count
+
+    def emit(self, points: Points) -> None:
+        """Add this window's points and start anew."""
+        with self._lock:
+            counts, seconds = self._counts, self._seconds
+            self._counts, self._seconds = Counter(), {}
+        for (metric, attributes), count in counts.items():
+            points.add(metric, count, attributes)
+        for activity, cpu_ns in seconds.items():
+            points.add(m.SDK_TIME.name, cpu_ns / 1e9, ((a.SDK_ACTIVITY, activity),))

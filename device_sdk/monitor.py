@@ -1,0 +1,291 @@
+"""The one object a device program uses: wrap a session, run as before, close."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, cast
+
+from device_sdk.clock import Clock, SystemClock
+from device_sdk.config import Config, resolve
+from device_sdk.contract import attributes as a
+from device_sdk.contract import events as e
+from device_sdk.contract.attributes import EndReason
+from device_sdk.engine import Engine
+from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
+from device_sdk.points import AttributePairs
+from device_sdk.recorder import Adapter, Recorder
+from device_sdk.runtimes import onnxruntime as ort
+from device_sdk.signals import Signals, load_signals, signals_beside
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_S = TypeVar("_S")
+
+
+class Measure(Protocol):
+    """What ``Monitor.measure`` returns: use it in ``with`` or as a decorator."""
+
+    def __enter__(self) -> object:
+        """Start the time."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
+        """Count the run; an exception is counted by its type and passes on."""
+        ...
+
+    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]:
+        """Return ``function``, measured at every call."""
+        ...
+
+
+class Monitor:
+    """Observes this program's inferences and session, and sends summaries of them; never data.
+
+    ``endpoint`` is the collector's base address, ``token`` its bearer token, ``state_dir`` a directory of this
+    Monitor's own, ``window_s`` the length of a summary window, ``device_id`` an opt-in stable id, ``resource``
+    attributes such as ``edge.device.tier``, ``signals`` what to watch (one ``Signals`` for all models or a mapping by
+    model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``. Each
+    argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``; OpenTelemetry's exporter variables are honoured.
+
+    Construction raises ``ConfigError`` for a value that cannot work and ``StateDirError`` when another Monitor holds
+    the directory. Afterwards nothing here raises into, blocks or grows inside the host program.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        token: str | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
+        window_s: float | None = None,
+        device_id: str | None = None,
+        resource: Mapping[str, object] | None = None,
+        signals: Signals | Mapping[str, Signals] | None = None,
+        enabled: bool | None = None,
+        spool: Literal["memory", "durable"] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config: Config = resolve(
+            endpoint=endpoint,
+            token=token,
+            state_dir=state_dir,
+            window_s=window_s,
+            device_id=device_id,
+            resource=resource,
+            enabled=enabled,
+            spool=spool,
+        )
+        self._signals = _declared(signals, self.config)
+        self._measured: dict[tuple[str, str], Recorder] = {}
+        self._engine: Engine | None = None
+        if self.config.enabled:
+            self._engine = _start(self.config, clock or SystemClock())
+        if self._engine is not None and not self._engine.clock.manual:
+            atexit.register(_close_at_exit, weakref.ref(self._engine))
+
+    # --- what to measure --------------------------------------------------------------------------------------
+
+    def wrap(
+        self, session: _S, model: str | None = None, version: str | None = None, *, signals: Signals | None = None
+    ) -> _S:
+        """Return a session that behaves as ``session`` and is measured.
+
+        ``model`` defaults to the file's stem, ``version`` to the metadata's unless 0 or the int64 maximum, else to the
+        first 8 hex digits of the file's SHA-256. A session made from bytes must be given both (``ModelNameError``).
+        ``signals`` is what to watch of this session, before what the Monitor was given.
+        """
+        if self._engine is None:
+            return session
+        if not ort.is_session(session):
+            raise ConfigError(
+                f"wrap() takes an onnxruntime.InferenceSession, not {type(session).__name__}; "
+                "measure() times any other callable"
+            )
+        try:
+            return cast(_S, self._wrapped(self._engine, session, model, version, signals))
+        except DeviceSdkError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the host keeps its working session whatever goes wrong in here
+            swallow("wrapping a session", error)
+            return session
+
+    def _wrapped(
+        self, engine: Engine, session: Any, model: str | None, version: str | None, signals: Signals | None
+    ) -> ort.WrappedSession:
+        facts = ort.facts_of(session, model, version)
+        run: AttributePairs = (
+            (a.MODEL_NAME, facts.model),
+            (a.MODEL_VERSION, facts.version),
+            (a.RUNTIME_NAME, ort.RUNTIME_NAME),
+            (a.RUNTIME_VERSION, facts.runtime_version),
+            (a.PROVIDER_NAME, facts.provider),
+        )
+        recorder = engine.recorder(run, signals or self._signals_for(facts.model, facts.model_path))
+        engine.emit_event(e.MODEL_LOADED, [*run, (a.PROVIDER_REQUESTED, facts.providers_requested)])
+        adapter = Adapter(facts.inputs, facts.outputs, ort.classify_error, facts.samples_of)
+        measured = recorder.bind(session.run, adapter)
+        return ort.WrappedSession(session, measured, functools.partial(_timed, recorder))
+
+    def measure(self, model: str, version: str = "0", *, samples: int = 1) -> Measure:
+        """Time any block or callable as an inference of ``model``: ``with monitor.measure("ocr"): ...`` or decorator.
+
+        An exception is counted by its type and passes on unchanged.
+        """
+        if self._engine is None:
+            return _Nothing()
+        key = (model, version)
+        recorder = self._measured.get(key)
+        if recorder is None:
+            run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
+            recorder = self._measured.setdefault(key, self._engine.recorder(run, Signals(output="none")))
+        return _Measure(recorder, samples)
+
+    def _signals_for(self, model: str, path: str | None) -> Signals:
+        if isinstance(self._signals, Signals):
+            return self._signals
+        if self._signals is not None and model in self._signals:
+            return self._signals[model]
+        beside = signals_beside(path) if path else None
+        return beside or Signals()
+
+    # --- driving and ending -----------------------------------------------------------------------------------
+
+    def step(self) -> int:
+        """With a manual clock: fold what was recorded and close every window that is due; return how many.
+
+        Sends nothing. With the machine's clock the background thread does this by itself.
+        """
+        if self._engine is not None:
+            with guard("stepping"):
+                return self._engine.step()
+        return 0
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Send everything queued and say whether all of it was taken within ``timeout_s``.
+
+        With the machine's clock the open window is closed first, so that everything measured so far is sent; with a
+        manual clock only closed windows are.
+        """
+        if self._engine is not None:
+            with guard("flushing"):
+                return self._engine.flush(timeout_s)
+            return False
+        return True
+
+    def session_end(self, reason: str) -> None:
+        """Say, before ``close``, why the session is about to end: ``update``, ``reboot``, ``low_power``, ``sigterm``.
+
+        Should the process die before ``close``, the next start tells of the end with this reason.
+        """
+        try:
+            known = EndReason(reason)
+        except ValueError:
+            raise ConfigError(f"session_end({reason!r}): {nearest(str(reason), list(EndReason))}") from None
+        if self._engine is not None:
+            with guard("declaring the session's end"):
+                self._engine.declare_end(known)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """End the session: close the last window, send, keep on disk what could not be sent; say whether all was sent.
+
+        Takes about ``timeout_s`` at most, 0 sends nothing; a second call does nothing. Runs by itself at interpreter
+        exit.
+        """
+        if self._engine is not None:
+            with guard("closing"):
+                return self._engine.close(timeout_s)
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _declared(signals: object, config: Config) -> Signals | Mapping[str, Signals] | None:
+    if signals is None:
+        return load_signals(config.signals_path) if config.signals_path else None
+    if isinstance(signals, Signals):
+        return signals
+    if isinstance(signals, Mapping) and all(isinstance(item, Signals) for item in signals.values()):
+        return signals
+    raise ConfigError(f"signals={signals!r}: give a Signals, or a mapping of model name to Signals")
+
+
+def _start(config: Config, clock: Clock) -> Engine | None:
+    """Start the engine; only declared errors reach the host, anything else leaves it unobserved and is counted."""
+    try:
+        return Engine(config, clock)
+    except DeviceSdkError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a program must start whatever state its device is in
+        swallow("starting the monitor", error)
+        return None
+
+
+def _close_at_exit(reference: weakref.ref[Engine]) -> None:
+    engine = reference()
+    if engine is not None:
+        with guard("closing at exit"):
+            engine.close(5.0)
+
+
+def _timed(recorder: Recorder, inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``inner``, timed and counted as one sample a call, tensors unseen."""
+    measure = _Measure(recorder, 1)
+    return measure(inner)
+
+
+class _Measure:
+    """One measured block; as a decorator it makes a new block for every call, so calls may overlap."""
+
+    def __init__(self, recorder: Recorder, samples: int) -> None:
+        self._recorder = recorder
+        self._samples = samples
+        self._started_ns: list[int] = []
+
+    def __enter__(self) -> None:
+        self._started_ns.append(self._recorder.perf_ns())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        elapsed_ns = self._recorder.perf_ns() - self._started_ns.pop()
+        with guard("measuring a block"):
+            if error is None:
+                self._recorder.measured(elapsed_ns, self._samples)
+            else:
+                self._recorder.failed(elapsed_ns, ort.classify_error(error), self._samples)
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        recorder, samples = self._recorder, self._samples
+
+        @functools.wraps(function)
+        def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with _Measure(recorder, samples):
+                return function(*args, **kwargs)
+
+        return measured
+
+
+class _Nothing(contextlib.AbstractContextManager[None]):
+    """What ``measure`` gives when the Monitor is disabled."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        return function

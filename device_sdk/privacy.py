@@ -1,0 +1,67 @@
+"""The allow-list that stands between a device and the network: resource attributes, named, or not sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from device_sdk.contract.attributes import (
+    FLAGS,
+    LABEL_COUNT_MAX,
+    LABEL_LENGTH_MAX,
+    LABEL_PREFIX,
+    RESOURCE_KEYS,
+)
+
+UNKNOWN_ATTRIBUTE: Final = "unknown_attribute"
+FREE_TEXT: Final = "free_text"
+VALUE_LENGTH_MAX: Final = 128
+FLAGS_MAX: Final = 16
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
+
+
+def allowed_resource(pairs: Iterable[tuple[str, object]]) -> tuple[dict[str, AttributeValue], Counter[str], list[str]]:
+    """Return (kept attributes, refusals by reason, refused keys) of resource attributes.
+
+    Kept are the contract's keys and at most 8 ``edge.label.*`` of at most 64 characters; text longer than 128
+    characters is refused as free text; an empty value is dropped silently because it says nothing.
+    """
+    kept: dict[str, AttributeValue] = {}
+    refused: Counter[str] = Counter()
+    keys: list[str] = []
+    labels = 0
+    for key, value in pairs:
+        reason = _refusal(key, value)
+        if reason is None and key.startswith(LABEL_PREFIX) and key not in kept:
+            labels += 1
+            if labels > LABEL_COUNT_MAX:
+                reason = UNKNOWN_ATTRIBUTE
+        if reason is not None:
+            refused[reason] += 1
+            keys.append(key)
+        elif value is not None and value != "":
+            kept[key] = _normal(value)
+    return kept, refused, keys
+
+
+def _refusal(key: str, value: object) -> str | None:
+    label = key.startswith(LABEL_PREFIX) and len(key) > len(LABEL_PREFIX)
+    if key not in RESOURCE_KEYS and not label:
+        return UNKNOWN_ATTRIBUTE
+    if key == FLAGS:
+        listed = isinstance(value, (list, tuple)) and len(value) <= FLAGS_MAX
+        return None if listed and all(len(str(flag)) <= VALUE_LENGTH_MAX for flag in value) else FREE_TEXT  # type: ignore[attr-defined]
+    if not isinstance(value, (str, bool, int, float)) and value is not None:
+        return FREE_TEXT
+    longest = LABEL_LENGTH_MAX if label else VALUE_LENGTH_MAX
+    return FREE_TEXT if len(str(value)) > longest else None
+
+
+def _normal(value: object) -> AttributeValue:
+    if isinstance(value, (list, tuple)):
+        return tuple(sorted(str(item) for item in value))
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    return str(value)

@@ -1,0 +1,227 @@
+"""One observed session: its identity, its stream of windows and events, its mark on disk, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from device_sdk.clock import Clock
+from device_sdk.config import Config
+from device_sdk.contract import attributes as a
+from device_sdk.contract import events as e
+from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason
+from device_sdk.contract.events import Event
+from device_sdk.errors import guard, log_rationed, nearest
+from device_sdk.ledger import Ledger
+from device_sdk.lifecycle import (
+    DeadSession,
+    EventAttributes,
+    Mark,
+    SessionHeader,
+    Vital,
+    crash_attributes,
+    crash_signature,
+    end_attributes,
+    end_severity,
+    exception_name,
+    is_crash,
+    read_session,
+)
+from device_sdk.otlp import Encoder
+from device_sdk.privacy import allowed_resource
+from device_sdk.spool import LOGS, METRICS, Spool
+from device_sdk.state import Installation, StateDir
+from device_sdk.stream import Emitter, Stream, encode_event, resource_of
+
+
+class Session:
+    """What is told of this process's life. The engine's lock serialises all calls."""
+
+    def __init__(self, config: Config, clock: Clock, ledger: Ledger) -> None:
+        self._config = config
+        self._clock = clock
+        self._ledger = ledger
+        self._state = _open_state(config.state_dir)
+        try:
+            installation = self._state.installation()
+            self._boot = self._state.boot(clock, installation)
+        except OSError as error:
+            _say_unusable(config.state_dir, error)
+            self._state.release()
+            self._state = StateDir.memory()
+            installation = Installation.new()
+            self._boot = self._state.boot(clock, installation)
+        given, refused, keys = allowed_resource(config.resource)
+        for reason, count in refused.items():
+            ledger.refused(reason, count)
+        for key in keys:
+            log_rationed(logging.WARNING, "resource attribute %r is not sent; %s", key, nearest(key, a.RESOURCE_KEYS))
+        self._resource = resource_of(config, given, installation, self._boot)
+        self.spool = self._new_spool(self._state.path / "spool" if self._state.path else None)
+        self._begin(self._read_dead_session())
+
+    def now_ns(self) -> int:
+        """Return the stream clock: epoch ns as this boot began to count them; wall clock jumps never move it."""
+        return self._boot.anchor_ns + self._clock.boot_ns()
+
+    # --- birth ------------------------------------------------------------------------------------------------
+
+    def _new_spool(self, directory: Path | None) -> Spool:
+        ledger = self._ledger
+        return Spool(
+            directory,
+            disk_bytes_max=self._config.spool_bytes,
+            durable=self._config.durable,
+            on_loss=lambda kind, reason, count: ledger.lost(kind == METRICS, reason, count),
+        )
+
+    def _begin(self, previous: SessionHeader | None) -> None:
+        """Start: a fresh stream, its start event, its mark."""
+        now = self.now_ns()
+        self.stream = Stream(self._resource, started_ns=now)
+        self.vital = Vital(last_sign_ns=now)
+        attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
+        if previous is not None:
+            attributes.insert(0, (a.SESSION_PREVIOUS_ID, previous.session_id))
+        self._ledger.session_started()
+        self.emit(e.SESSION_START, attributes)
+        self._mark = Mark(
+            self._state,
+            SessionHeader(
+                session_id=self.stream.session_id,
+                instance_id=self.stream.instance_id,
+                boot_id=self._boot.boot_id,
+                started_ns=now,
+                window_ns=self._config.window_ns,
+                resource=self.stream.resource,
+            ),
+        )
+        self.write_mark()
+
+    def restart_in_child(self, ledger: Ledger) -> None:
+        """Forget everything of the parent's in a forked child; ``begin_in_child`` starts the child's own session."""
+        self._ledger = ledger
+        self._state.disown()
+        self.spool = self._new_spool(None)
+
+    def begin_in_child(self) -> None:
+        """Start the session of a forked child, in memory only: the state directory is the parent's."""
+        self._begin(None)
+
+    def _read_dead_session(self) -> SessionHeader | None:
+        """Tell of the session before this one when it could not do so itself; return its header."""
+        found = read_session(self._state.read_mark())
+        if found is None:
+            return None
+        header, vital = found
+        if not vital.told:
+            with guard("telling of the previous session's end"):
+                self._tell_of(DeadSession(header, vital))
+        return header
+
+    def _tell_of(self, dead: DeadSession) -> None:
+        header, vital = dead.header, dead.vital
+        reason = dead.reason(self._boot.boot_id)
+        told = end_attributes(
+            reason, vital, duration_ns=vital.last_sign_ns - header.started_ns, accuracy_ns=header.window_ns
+        )
+        events: list[tuple[Event, EventAttributes, int | None]] = [(e.SESSION_END, told, end_severity(reason))]
+        if is_crash(reason):
+            events.append((e.APP_CRASH, crash_attributes(header.session_id, vital), None))
+        encoder = Encoder(header.resource)
+        for number, (event, attributes, severity) in enumerate(events, vital.events):
+            encoded = encode_event(
+                encoder,
+                event,
+                attributes,
+                instance_id=header.instance_id,
+                session_id=header.session_id,
+                number=number,
+                time_ns=vital.last_sign_ns,
+                observed_ns=self.now_ns(),
+                severity=severity,
+            )
+            self.spool.put(LOGS, encoded, durable=True)
+        self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
+        self._ledger.lost(True, LossReason.SHUTDOWN, vital.unsent_windows)
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def close_window(self, end_ns: int, observed_ns: int, emitters: Iterable[Emitter]) -> None:
+        """Queue the open window as ending at ``end_ns``, and leave a sign of life."""
+        self.spool.put(METRICS, self.stream.close_window(end_ns, observed_ns, self._ledger, emitters))
+        self.vital.last_sign_ns = end_ns
+        self.vital.last_sequence = self.stream.next_sequence - 1
+        self.vital.observed_ns += observed_ns
+        self.write_mark()
+
+    def emit(self, event: Event, attributes: EventAttributes, *, severity: int | None = None) -> None:
+        """Queue one event, on disk at once: events are few and a crash must not eat them."""
+        encoded = self.stream.event(event, attributes, time_ns=self.now_ns(), severity=severity)
+        self.spool.put(LOGS, encoded, durable=True)
+
+    def envelope(self) -> bytes:
+        """Return the envelope of one attempt to send."""
+        now = self.now_ns()
+        return self.stream.envelope(now, self._clock.wall_ns() - now, self._clock.source)
+
+    def write_mark(self) -> None:
+        """Bring the mark up to date."""
+        self.vital.unsent_windows = self.spool.volatile_windows
+        self.vital.events = self.stream.next_event
+        self._mark.write(self.vital)
+
+    # --- end --------------------------------------------------------------------------------------------------
+
+    def declare_end(self, reason: EndReason) -> None:
+        """Note why the session is about to end; the mark has it at once."""
+        self.vital.end = reason
+        self.write_mark()
+
+    def exception(self, kind: type[BaseException], trace: TracebackType | None) -> None:
+        """Note the exception that ends the program; the session's end or the next start tells of it."""
+        self.vital.last_sign_ns = self.now_ns()
+        self.vital.end = EndReason.EXCEPTION
+        self.vital.exception_type = exception_name(kind)
+        self.vital.signature = crash_signature(kind, trace)
+        self.write_mark()
+
+    def tell_own_end(self) -> None:
+        """Queue the end of this session, to be counted in its last window."""
+        reason = self.vital.end or EndReason.EXIT
+        duration_ns = self.now_ns() - self.stream.started_ns
+        self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
+        self.emit(
+            e.SESSION_END,
+            end_attributes(reason, self.vital, duration_ns=duration_ns, accuracy_ns=0),
+            severity=end_severity(reason),
+        )
+        if is_crash(reason):
+            self.emit(e.APP_CRASH, crash_attributes(self.stream.session_id, self.vital))
+
+    def mark_told(self) -> None:
+        """Note that nothing of this session is left for the next start to tell."""
+        self.vital.told = True
+        self.write_mark()
+
+    def release(self) -> None:
+        """Let go of files and the lock."""
+        self.spool.close()
+        self._state.release()
+
+
+def _open_state(path: Path) -> StateDir:
+    """Open the state directory; on one that cannot be used go on in memory and say so."""
+    try:
+        return StateDir.open(path)
+    except OSError as error:
+        _say_unusable(path, error)
+        return StateDir.memory()
+
+
+def _say_unusable(path: Path, error: OSError) -> None:
+    log_rationed(
+        logging.WARNING, "state_dir %s: %s; this device gets a new identity at every start", path, error.strerror
+    )

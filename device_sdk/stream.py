@@ -1,0 +1,149 @@
+"""A stream: the identity of one process (or forked child), its numbered windows and its numbered events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import uuid
+from collections.abc import Callable, Iterable
+from functools import cache
+
+from device_sdk._version import __version__
+from device_sdk.config import Config
+from device_sdk.contract import attributes as a
+from device_sdk.contract import metrics as m
+from device_sdk.contract.attributes import ClockSource
+from device_sdk.contract.events import Event
+from device_sdk.ledger import Ledger
+from device_sdk.lifecycle import EventAttributes
+from device_sdk.otlp import Encoder
+from device_sdk.points import Points
+from device_sdk.privacy import AttributeValue
+from device_sdk.state import Boot, Installation
+
+DEFAULT_SERVICE = "edge-inference"
+
+Emitter = Callable[[Points], None]
+
+
+class Stream:
+    """Encodes windows and events under one ``service.instance.id``; the caller serialises calls."""
+
+    def __init__(self, resource: dict[str, AttributeValue], *, started_ns: int) -> None:
+        self.instance_id = str(uuid.uuid4())
+        self.session_id = str(uuid.uuid4())
+        self.resource = {**resource, a.SERVICE_INSTANCE_ID: self.instance_id}
+        self.started_ns = started_ns
+        self.window_start_ns = started_ns
+        self.next_sequence = 0
+        self.next_event = 0
+        self._encoder: Encoder | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of this stream's resource, made on first use (it imports protobuf)."""
+        if self._encoder is None:
+            self._encoder = Encoder(self.resource)
+        return self._encoder
+
+    def close_window(self, end_ns: int, observed_ns: int, ledger: Ledger, emitters: Iterable[Emitter]) -> bytes:
+        """Return the window ``(start, end_ns]`` as bytes and begin the next one at ``end_ns``."""
+        points = Points()
+        for emit in emitters:
+            emit(points)
+        points.add(m.SESSION_TIME.name, observed_ns / 1e9)
+        ledger.emit(points)
+        points.add(m.WINDOW_SEQUENCE.name, self.next_sequence)
+        points.add(m.WINDOW_COUNT.name, 1)
+        points.add(m.WINDOW_POINTS.name, points.count + 1)
+        encoded = self.encoder.window(points, self.window_start_ns, end_ns)
+        self.window_start_ns = end_ns
+        self.next_sequence += 1
+        return encoded
+
+    def event(self, event: Event, attributes: EventAttributes, *, time_ns: int, severity: int | None = None) -> bytes:
+        """Return one event of this session as bytes."""
+        encoded = encode_event(
+            self.encoder,
+            event,
+            attributes,
+            instance_id=self.instance_id,
+            session_id=self.session_id,
+            number=self.next_event,
+            time_ns=time_ns,
+            observed_ns=time_ns,
+            severity=severity,
+        )
+        self.next_event += 1
+        return encoded
+
+    def envelope(self, stream_ns: int, offset_ns: int, source: ClockSource) -> bytes:
+        """Return the envelope of one attempt to send: wall clock minus stream clock at this moment."""
+        points = Points()
+        points.add(m.CLOCK_OFFSET.name, offset_ns / 1e9, ((a.CLOCK_SOURCE, str(source)),))
+        return self.encoder.window(points, stream_ns, stream_ns)
+
+
+def encode_event(
+    encoder: Encoder,
+    event: Event,
+    attributes: EventAttributes,
+    *,
+    instance_id: str,
+    session_id: str,
+    number: int,
+    time_ns: int,
+    observed_ns: int,
+    severity: int | None = None,
+) -> bytes:
+    """Return one event as bytes; its ``log.record.uid`` makes a second copy recognisable."""
+    common: EventAttributes = [
+        (a.LOG_RECORD_UID, f"{instance_id}:{number}"),
+        (a.EVENT_SEQUENCE, number),
+        (a.SESSION_ID, session_id),
+    ]
+    return encoder.event(
+        event.name,
+        int(event.severity) if severity is None else severity,
+        [*common, *attributes],
+        time_ns=time_ns,
+        observed_ns=observed_ns,
+    )
+
+
+def resource_of(
+    config: Config, given: dict[str, AttributeValue], installation: Installation, boot: Boot
+) -> dict[str, AttributeValue]:
+    """Return the resource attributes of this installation and boot, the stream's own id apart."""
+    resource: dict[str, AttributeValue] = {a.SERVICE_NAME: DEFAULT_SERVICE, **_system_facts(), **given}
+    resource |= {
+        a.INSTALLATION_ID: installation.installation_id,
+        a.BOOT_ID: boot.boot_id,
+        a.SETTINGS_ID: settings_id(config),
+        "telemetry.sdk.name": "fleetpulse-device-sdk",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": __version__,
+    }
+    if config.device_id:
+        resource[a.DEVICE_ID] = config.device_id
+    resource.pop(a.SERVICE_INSTANCE_ID, None)
+    return resource
+
+
+def settings_id(config: Config) -> str:
+    """Return 8 hex digits that change when a setting that shapes the data changes."""
+    shaping = json.dumps([config.window_ns, config.durable, config.spool_bytes, bool(config.device_id), __version__])
+    return hashlib.sha256(shaping.encode()).hexdigest()[:8]
+
+
+@cache
+def _system_facts() -> dict[str, AttributeValue]:
+    """Return what kind of system this is; never a host name or an address."""
+    os_type = {"win32": "windows", "darwin": "darwin"}.get(sys.platform, sys.platform)
+    facts: dict[str, AttributeValue] = {"os.type": os_type}
+    machine = platform.machine().lower()
+    if machine:
+        facts["host.arch"] = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return facts

@@ -1,0 +1,279 @@
+"""Folds: rows of measurements become fixed-size aggregates, which become the points of a window and start anew.
+
+Everything here is numpy on at most a few dozen rows at a time; no row outlives its fold. Nothing here is thread-safe:
+the Monitor's fold lock is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_sdk.contract.attributes import OTHER, FeatureState
+from device_sdk.contract.buckets import FEATURE_MAX_SCALE, LATENCY_MAX_SCALE, MAX_BUCKETS, U1_BOUNDS, downscaled
+from device_sdk.grids import (
+    DURATION_FIRST,
+    FEATURE_BINS,
+    FEATURE_FIRST,
+    SIDE,
+    ZERO_BIN,
+    duration_bounds_ns,
+    feature_edges,
+)
+from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Side
+from device_sdk.signals import COLUMN, Feature
+
+Rows = NDArray[np.floating]
+
+CLASSES_MAX: Final = 64
+_SUM_TOLERANCE: Final = 1e-3
+_U1: Final = np.array(U1_BOUNDS)
+_U1_BINS: Final = len(U1_BOUNDS) + 1
+_STATES: Final = (
+    FeatureState.OK,
+    FeatureState.NAN,
+    FeatureState.INFINITE,
+    FeatureState.BELOW_RANGE,
+    FeatureState.ABOVE_RANGE,
+)
+
+
+class DurationHistogram:
+    """Durations in ns on exact exponential buckets of the contract's latency scale, with sum, minimum and maximum."""
+
+    __slots__ = ("_counts", "_maximum", "_minimum", "_sum", "_zero")
+
+    def __init__(self) -> None:
+        self._counts: NDArray[np.int64] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sum = 0
+        self._zero = 0
+        self._minimum = -1
+        self._maximum = 0
+        if self._counts is not None:
+            self._counts[:] = 0
+
+    def add(self, values_ns: NDArray[np.int64]) -> None:
+        """Add durations; negative ones count as zero."""
+        if not len(values_ns):
+            return
+        bounds = duration_bounds_ns()
+        if self._counts is None:
+            self._counts = np.zeros(len(bounds), dtype=np.int64)
+        lowest, highest = int(values_ns.min()), int(values_ns.max())
+        if lowest <= 0:
+            self._zero += int((values_ns <= 0).sum())
+            values_ns = values_ns[values_ns > 0]
+            lowest = 0
+        if len(values_ns):
+            position = np.searchsorted(bounds, values_ns, side="left") - 1
+            self._counts += np.bincount(position, minlength=len(bounds))
+            self._sum += int(values_ns.sum())
+        self._minimum = lowest if self._minimum < 0 else min(self._minimum, lowest)
+        self._maximum = max(self._maximum, highest)
+
+    def take(self) -> ExponentialHistogram | None:
+        """Return what was added since the last take, in seconds, None when nothing was."""
+        if self._minimum < 0 or self._counts is None:
+            return None
+        used = np.flatnonzero(self._counts)
+        scale, side = LATENCY_MAX_SCALE, Side()
+        if len(used):
+            first, last = int(used[0]), int(used[-1])
+            offset, counts = first + DURATION_FIRST, self._counts[first : last + 1].tolist()
+            while len(counts) > MAX_BUCKETS:
+                offset, counts = downscaled(offset, counts, 1)
+                scale -= 1
+            side = Side(offset, counts)
+        taken = ExponentialHistogram(
+            count=self._zero + sum(side.counts),
+            scale=scale,
+            zero_count=self._zero,
+            zero_threshold=0.0,
+            positive=side,
+            negative=Side(),
+            total=self._sum / 1e9,
+            minimum=self._minimum / 1e9,
+            maximum=self._maximum / 1e9,
+        )
+        self._reset()
+        return taken
+
+
+class FeatureTable:
+    """Features of one input on their pinned grids, with the state of every observation."""
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.features = features
+        width = len(features)
+        self._center = np.array([feature.center for feature in features])
+        self._unit = np.array([feature.unit for feature in features])
+        ranges = [feature.range or (-np.inf, np.inf) for feature in features]
+        self._low = np.array([low for low, _ in ranges])
+        self._high = np.array([high for _, high in ranges])
+        self._ranged = any(feature.range is not None for feature in features)
+        self._shift = np.arange(width) * (FEATURE_BINS + 1)
+        self._counts = np.zeros(width * (FEATURE_BINS + 1), dtype=np.int64)
+        self._states = np.zeros((len(_STATES), width), dtype=np.int64)
+        self._columns = np.array([feature.column or 0 for feature in features])
+        self._all_columns = all(feature.kind == COLUMN for feature in features)
+        self.touched = False
+
+    def add_rows(self, rows: Rows) -> None:
+        """Reduce whole rows (one a sample) to this table's features and add them."""
+        if self._all_columns:
+            self.add(rows[:, self._columns].astype(np.float64, copy=False))
+            return
+        wide = rows.astype(np.float64, copy=False)
+        values = np.empty((len(rows), len(self.features)))
+        for position, feature in enumerate(self.features):
+            values[:, position] = _reduced(wide, feature)
+        self.add(values)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Add values, one row a sample and one column a feature; NaN and infinities are counted, not bucketed."""
+        self.touched = True
+        bins = np.searchsorted(feature_edges(), (values - self._center) / self._unit)
+        finite = np.isfinite(values)
+        counted = len(values)
+        if finite.all():
+            self._states[0] += counted
+        else:
+            bins[~finite] = FEATURE_BINS
+            infinite = np.isinf(values).sum(axis=0)
+            broken = (~finite).sum(axis=0)
+            self._states[0] += counted - broken
+            self._states[1] += broken - infinite
+            self._states[2] += infinite
+        if self._ranged:
+            below, above = (finite & (values < self._low)).sum(axis=0), (finite & (values > self._high)).sum(axis=0)
+            self._states[0] -= below + above
+            self._states[3] += below
+            self._states[4] += above
+        self._counts += np.bincount((bins + self._shift).ravel(), minlength=len(self._counts))
+
+    def take(self) -> list[tuple[Feature, ExponentialHistogram | None, list[tuple[FeatureState, int]]]]:
+        """Return (feature, histogram, states with a count) of each feature observed since the last take."""
+        if not self.touched:
+            return []
+        self.touched = False
+        counts = self._counts.reshape(len(self.features), FEATURE_BINS + 1)
+        taken = []
+        for position, feature in enumerate(self.features):
+            column = self._states[:, position].tolist()
+            states = [(state, count) for state, count in zip(_STATES, column, strict=True) if count]
+            taken.append((feature, _signed(counts[position]), states))
+        self._counts[:] = 0
+        self._states[:] = 0
+        return taken
+
+
+def _reduced(rows: NDArray[np.float64], feature: Feature) -> NDArray[np.float64]:
+    if feature.kind == COLUMN:
+        return rows[:, feature.column or 0]
+    if feature.kind == "mean":
+        reduced: NDArray[np.float64] = rows.mean(axis=1)
+    elif feature.kind == "std":
+        reduced = rows.std(axis=1)
+    elif feature.kind == "dark_share":
+        reduced = (rows <= (feature.low or 0.0)).mean(axis=1)
+    else:
+        reduced = (rows >= (feature.high or 0.0)).mean(axis=1)
+    return reduced
+
+
+def _signed(counts: NDArray[np.int64]) -> ExponentialHistogram | None:
+    """Return one feature's bins as a histogram without sum, minimum or maximum; None when it holds nothing."""
+    used = np.flatnonzero(counts[:FEATURE_BINS])
+    if not len(used):
+        return None
+    negative, zero = counts[:SIDE][::-1], int(counts[ZERO_BIN])
+    positive = counts[ZERO_BIN + 1 : FEATURE_BINS]
+    return ExponentialHistogram(
+        count=int(counts[:FEATURE_BINS].sum()),
+        scale=FEATURE_MAX_SCALE,
+        zero_count=zero,
+        zero_threshold=_zero_threshold(),
+        positive=_side(positive) if used[-1] > ZERO_BIN else Side(),
+        negative=_side(negative) if used[0] < ZERO_BIN else Side(),
+    )
+
+
+def _zero_threshold() -> float:
+    return float(feature_edges()[SIDE])
+
+
+def _side(counts: NDArray[np.int64]) -> Side:
+    used = np.flatnonzero(counts)
+    first = int(used[0])
+    return Side(first + FEATURE_FIRST, counts[first : int(used[-1]) + 1].tolist())
+
+
+class ClassifierSummary:
+    """Confidence, entropy, margin and top-1 classes of probability rows."""
+
+    def __init__(self, classes: tuple[str, ...], *, logits: bool) -> None:
+        self._logits = logits
+        self._classes = classes
+        self._seen: dict[int, int] = {}
+        self._unit = np.zeros(3 * _U1_BINS, dtype=np.int64)
+        self._count = 0
+
+    def add(self, rows: Rows) -> None:
+        """Add finite rows, one a sample, with at least two columns."""
+        probabilities = rows.astype(np.float64, copy=False)
+        if self._logits:
+            probabilities = np.exp(probabilities - probabilities.max(axis=1, keepdims=True))
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+        top = probabilities.argmax(axis=1)
+        two = np.partition(probabilities, probabilities.shape[1] - 2, axis=1)[:, -2:]
+        shares = np.empty((3, len(rows)))
+        shares[0] = two[:, 1]
+        positive = np.maximum(probabilities, 1e-300)
+        shares[1] = -(positive * np.log(positive)).sum(axis=1) / np.log(probabilities.shape[1])
+        shares[2] = two[:, 1] - two[:, 0]
+        bins = np.searchsorted(_U1, np.clip(shares, 0.0, 1.0)) + _SHIFT3
+        self._unit += np.bincount(bins.ravel(), minlength=len(self._unit))
+        self._count += len(rows)
+        for index, count in enumerate(np.bincount(top).tolist()):
+            if count:
+                key = index if self._within(index) else -1
+                self._seen[key] = self._seen.get(key, 0) + count
+
+    def _within(self, index: int) -> bool:
+        """Say whether a class is among the declared ones, or without a declaration among the first 64 seen."""
+        if self._classes:
+            return index < min(len(self._classes), CLASSES_MAX)
+        return index in self._seen or len(self._seen) - (-1 in self._seen) < CLASSES_MAX
+
+    def take(self) -> tuple[list[ExplicitHistogram], list[tuple[str, int]]] | None:
+        """Return ([confidence, entropy, margin], [(class, count)]) since the last take, None when nothing was added."""
+        if not self._count:
+            return None
+        parts = self._unit.reshape(3, _U1_BINS)
+        histograms = [ExplicitHistogram(self._count, U1_BOUNDS, part.tolist()) for part in parts]
+        classes = [(self._name(index), count) for index, count in sorted(self._seen.items()) if count]
+        self._seen = dict.fromkeys(self._seen, 0)
+        self._unit[:] = 0
+        self._count = 0
+        return histograms, classes
+
+    def _name(self, index: int) -> str:
+        if index < 0:
+            return OTHER
+        return self._classes[index] if self._classes else str(index)
+
+
+_SHIFT3: Final = (np.arange(3) * _U1_BINS)[:, None]
+
+
+def are_probabilities(rows: Rows) -> bool:
+    """Say whether finite rows lie in 0..1 and sum to 1, both within 0.001."""
+    if rows.ndim != 2 or rows.shape[1] < 2 or not len(rows):
+        return False
+    inside = float(rows.min()) >= -_SUM_TOLERANCE and float(rows.max()) <= 1 + _SUM_TOLERANCE
+    return inside and bool(np.all(np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE))

@@ -1,0 +1,111 @@
+"""HTTP by the standard library: one keep-alive connection a URL, time limits on everything."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+RETRYABLE: Final = frozenset({408, 429, 502, 503, 504})
+"""Answers that mean: the same bytes may be welcome later."""
+MISCONFIGURED: Final = frozenset({401, 403, 404, 405})
+"""Answers that a corrected token or address turns into success: the data are kept and offered again, slowly."""
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; ``status`` 0 means that nothing did, and ``error`` says why."""
+
+    status: int
+    body: bytes = b""
+    retry_after_s: float | None = None
+    error: str = ""
+
+
+class Transport(Protocol):
+    """Carries one request body to a URL."""
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+        """Send and wait for the answer; never raise for what the network does."""
+        ...
+
+    def close(self) -> None:
+        """Drop connections."""
+        ...
+
+
+class HttpTransport:
+    """POST over ``http.client``; a connection that the server closed while idle is reopened once, silently."""
+
+    def __init__(self, *, certificate: str | None = None) -> None:
+        self._certificate = certificate
+        self._connections: dict[tuple[str, str], http.client.HTTPConnection] = {}
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+        """Send and wait for the answer; a failure of the network is an answer with status 0."""
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc)
+        path = parts.path or "/"
+        if parts.query:
+            path += "?" + parts.query
+        for reused in (key in self._connections, False):
+            try:
+                return self._attempt(key, path, body, headers, timeout_s)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self._drop(key)
+                stale = isinstance(error, (ConnectionError, http.client.BadStatusLine))
+                if not (reused and stale):
+                    return Answer(0, error=f"{type(error).__name__}: {error}")
+        return Answer(0, error="connection lost twice")
+
+    def _attempt(
+        self, key: tuple[str, str], path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> Answer:
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = self._open(*key)
+        connection.timeout = timeout_s
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
+        connection.request("POST", path, body, dict(headers))
+        response = connection.getresponse()
+        data = response.read(ANSWER_BYTES_MAX)
+        if response.will_close or not response.isclosed():
+            self._drop(key)
+        return Answer(response.status, data, _retry_after_s(response.getheader("Retry-After")))
+
+    def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
+        if scheme == "https":
+            context = ssl.create_default_context(cafile=self._certificate)
+            return http.client.HTTPSConnection(netloc, context=context)
+        return http.client.HTTPConnection(netloc)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        connection = self._connections.pop(key, None)
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Drop all connections."""
+        for key in list(self._connections):
+            self._drop(key)
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Return the seconds a ``Retry-After`` header asks for, given as seconds or as a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,193 @@
+"""Store and forward: bounded, crash-safe, never raising."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from device_sdk.contract.attributes import LossReason
+from device_sdk.spool import LOGS, MAGIC, METRICS, SEGMENT_BYTES, Spool, scan_segment
+
+
+class Losses(Counter[tuple[int, LossReason]]):
+    def __call__(self, kind: int, reason: LossReason, count: int) -> None:
+        self[kind, reason] += count
+
+
+def make(directory: Path | None, losses: Losses | None = None, **options: Any) -> Spool:
+    options.setdefault("disk_bytes_max", 64 * 1024 * 1024)
+    return Spool(directory, on_loss=Losses() if losses is None else losses, **options)
+
+
+def drain(spool: Spool, kind: int = METRICS, bytes_max: int = 1 << 20) -> list[bytes]:
+    taken = []
+    while records := spool.head(kind, bytes_max):
+        taken += [payload for record in records if (payload := record.read()) is not None]
+        spool.done(records)
+    return taken
+
+
+def test_records_come_back_in_order_and_leave_no_file(tmp_path: Path) -> None:
+    spool = make(tmp_path, durable=True)
+    payloads = [os.urandom(1000) for _ in range(700)]
+    for payload in payloads:
+        spool.put(METRICS, payload)
+    assert drain(spool) == payloads
+    assert spool.usage() == (0, 0)
+    assert [p for p in tmp_path.iterdir() if p.is_file()] == []
+
+
+def test_memory_comes_first_and_disk_at_the_high_water_mark(tmp_path: Path) -> None:
+    spool = make(tmp_path, memory_bytes_max=10_000)
+    for _ in range(9):
+        spool.put(METRICS, b"x" * 1000)
+    assert spool.usage() == (9000, 0)
+    assert spool.volatile_windows == 9
+    for _ in range(3):
+        spool.put(METRICS, b"y" * 1000)
+    memory, disk = spool.usage()
+    assert memory <= 10_000 < disk
+    assert len(drain(spool)) == 12
+
+
+def test_what_was_synced_is_there_after_a_death_and_what_was_done_is_not(tmp_path: Path) -> None:
+    first = make(tmp_path, durable=True)
+    payloads = [bytes([i]) * 50_000 for i in range(20)]
+    for payload in payloads:
+        first.put(METRICS, payload)
+    first.put(LOGS, b"event")
+    first.done(first.head(METRICS, 12 * 50_000))
+    second = make(tmp_path)
+    left = drain(second)
+    assert left == payloads[len(payloads) - len(left) :]
+    assert 8 <= len(left) <= 14  # a file goes when all of it is done
+    assert drain(second, LOGS) == [b"event"]
+
+
+@given(cut=st.integers(0, 4000))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_torn_tail_costs_only_the_torn_record(tmp_path: Path, cut: int) -> None:
+    directory = tmp_path / str(cut)
+    spool = make(directory, durable=True)
+    for number in range(10):
+        spool.put(METRICS, bytes([number]) * 300)
+    spool.close()
+    (path,) = directory.glob("*.seg")
+    data = path.read_bytes()
+    kept = data[: min(cut, len(data))]
+    path.write_bytes(kept)
+    losses = Losses()
+    again = make(directory, losses)
+    assert drain(again) == [bytes([n]) * 300 for n in range(max(0, (len(kept) - len(MAGIC)) // 309))]
+    assert not losses
+
+
+@pytest.mark.parametrize("at", [9 + 8, 8 + 9 + 5, 8 + 309 + 9 + 20])
+def test_a_damaged_record_is_set_aside_and_counted_and_its_neighbours_live(tmp_path: Path, at: int) -> None:
+    spool = make(tmp_path, durable=True)
+    for number in range(4):
+        spool.put(METRICS, bytes([number]) * 300)
+    spool.close()
+    (path,) = tmp_path.glob("*.seg")
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    losses = Losses()
+    again = make(tmp_path, losses)
+    assert losses == {(METRICS, LossReason.CORRUPT): 1}
+    assert len(drain(again)) == 3
+    assert [p.suffix for p in (tmp_path / "bad").iterdir()] == [".bad"]
+    assert not list(tmp_path.glob("*.seg"))
+
+
+@pytest.mark.parametrize("content", [b"not ours at all", MAGIC[:-1] + b"\x63" + b"future"])
+def test_a_file_of_another_format_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "000000000007.seg").write_bytes(content)
+    losses = Losses()
+    spool = make(tmp_path, losses, durable=True)
+    assert losses == {(METRICS, LossReason.CORRUPT): 1}
+    assert spool.head(METRICS, 1) == []
+    spool.put(METRICS, b"next")
+    assert (tmp_path / "000000000008.open").exists()
+    spool.close()
+
+
+def test_broken_framing_ends_the_file_there(tmp_path: Path) -> None:
+    path = tmp_path / "1.seg"
+    path.write_bytes(MAGIC + b"\xff\xff\xff\xff" + b"\0" * 40)
+    assert scan_segment(path) == ([], 1)
+
+
+@given(st.lists(st.integers(1, 120_000), min_size=1, max_size=60))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_disk_never_exceeds_its_limit_and_every_record_is_delivered_or_counted(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    losses = Losses()
+    limit = 3 * SEGMENT_BYTES
+    spool = make(tmp_path_factory.mktemp("s"), losses, durable=True, disk_bytes_max=limit)
+    for size in sizes:
+        spool.put(METRICS, b"z" * size)
+        assert spool.usage()[1] <= limit
+    delivered = len(drain(spool))
+    assert delivered + losses[METRICS, LossReason.CAPACITY] == len(sizes)
+    spool.close()
+
+
+def test_without_a_disk_the_oldest_is_dropped_and_counted() -> None:
+    losses = Losses()
+    spool = make(None, losses, memory_bytes_max=5000)
+    for number in range(9):
+        spool.put(METRICS, bytes([number]) * 1000)
+    assert drain(spool) == [bytes([n]) * 1000 for n in range(4, 9)]
+    assert losses == {(METRICS, LossReason.CAPACITY): 4}
+    assert spool.volatile_windows == 0
+
+
+def test_a_disk_that_refuses_never_raises_and_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    spool = make(tmp_path / "s", durable=True, monotonic_s=lambda: now[0])
+    real_write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    for number in range(3):
+        spool.put(METRICS, bytes([number]))
+    monkeypatch.setattr(os, "write", real_write)
+    spool.put(METRICS, b"\x03")
+    assert spool.usage()[0] == 4  # the disk is left alone for a while
+    now[0] = 31.0
+    spool.put(METRICS, b"\x04")
+    assert spool.usage()[1] > 0
+    assert drain(spool) == [bytes([n]) for n in range(5)]
+
+
+def test_a_half_written_record_on_a_full_disk_is_never_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path, durable=True)
+    spool.put(METRICS, b"whole" * 100)
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, data[: len(data) // 2]))
+    spool.put(METRICS, b"half" * 100)
+    monkeypatch.setattr(os, "write", real_write)
+    assert drain(make(tmp_path)) == [b"whole" * 100]
+    spool.close()
+
+
+def test_a_read_only_directory_keeps_everything_in_memory(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a directory should be")
+    spool = make(blocked / "spool", durable=True)
+    spool.put(METRICS, b"kept")
+    assert drain(spool) == [b"kept"]
