@@ -141,3 +141,6 @@ create table job_runs (
     started_ns bigint not null, duration_ns bigint not null, rows_written bigint not null,
     outcome varchar not null, detail varchar not null
 );
+
+-- The newest frozen arrival day: it and all before it are final and are never rolled up again.
+create table arrival_days (arrival_day integer not null, state varchar not null, at_ns bigint not null);
