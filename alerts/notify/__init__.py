@@ -1,0 +1,1 @@
+"""Receivers of notices: each module is one kind, all are ``base.Notifier``."""
