@@ -27,10 +27,10 @@ def _settings(values: dict[str, Any]) -> Settings:
     return load(plain)[0]
 
 
-def _serve(app: Any, fd: int, log_level: str) -> None:
+def _serve(app: Any, fd: int) -> None:
     """Serve an ASGI app on an inherited socket until SIGTERM; finishes the requests under way."""
     config = uvicorn.Config(
-        app, log_level=log_level.lower(), access_log=False, lifespan="on", timeout_graceful_shutdown=10,
+        app, log_config=None, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10,
         timeout_keep_alive=75, h11_max_incomplete_event_size=64 * 1024, server_header=False,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=fd)])
@@ -42,8 +42,13 @@ def run_ingest(values: dict[str, Any], fds: Mapping[str, int]) -> None:
     from collector.api.options import IngestOptions
 
     settings = _settings(values)
-    options = IngestOptions(data_dir=settings.data_dir, worker=str(values["worker"]), tokens_path=settings.tokens_path)
-    _serve(create_ingest_app(options, clock_ns=time.time_ns), fds["otlp"], settings.log_level)
+    options = IngestOptions(
+        data_dir=settings.data_dir,
+        worker=str(values["worker"]),
+        bind_host=settings.host,
+        tokens_path=settings.tokens_path,
+    )
+    _serve(create_ingest_app(options, clock_ns=time.time_ns), fds["otlp"])
 
 
 def run_store(values: dict[str, Any], fds: Mapping[str, int]) -> None:
@@ -54,7 +59,7 @@ def run_store(values: dict[str, Any], fds: Mapping[str, int]) -> None:
     process = StoreProcess(settings)
     process.start()
     try:
-        _serve(process.app, fds["api"], settings.log_level)
+        _serve(process.app, fds["api"])
     finally:
         process.stop()
 
@@ -77,6 +82,8 @@ def main() -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)  # uvicorn raises the signal again when it is done: leave through `finally`
+    for chatty in ("apscheduler", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     exit_with_parent(int(payload["parent_fd"]))
     try:
         ROLES[payload["role"]](payload["settings"], payload["fds"])

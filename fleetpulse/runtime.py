@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
 import logging
 import os
@@ -15,8 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Final
 
-from collector.api.auth import has_tokens
-
+from collector.api.auth import is_loopback_host, read_tokens
 from collector.errors import StackError
 from fleetpulse.datadir import DataDirectory, Running
 from fleetpulse.processes import Child, Supervisor, listen, python_child, url_of
@@ -29,19 +27,9 @@ LOCAL_TOKEN_VARIABLE: Final = "FLEETPULSE_LOCAL_TOKEN"  # noqa: S105  # a variab
 SECRET_VARIABLES: Final = ("webhook_secret", "apprise_urls", "api_token")
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address to listen on is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _require_tokens_beyond_loopback(settings: Settings) -> None:
     for option, host in (("--host", settings.host), ("--api-host", settings.api_host)):
-        if not is_loopback(host) and not has_tokens(settings.tokens_path):
+        if not is_loopback_host(host) and all(token.revoked for token in read_tokens(settings.tokens_path)):
             raise StackError(
                 f"{option} {host} is reachable from other machines and there is no token in {settings.tokens_path}; "
                 "create one first: fleetpulse token create --scope ingest"
@@ -94,12 +82,8 @@ class Stack:
         return listener
 
     def _children(self, parent_fd: int, otlp: socket.socket, api: socket.socket, local_token: str) -> list[Child]:
-        public = dataclasses.replace(
-            self.settings,
-            public_url=self.settings.public_url or self.dashboard_url,
-            **dict.fromkeys(SECRET_VARIABLES, ""),
-        )
-        plain = {field.name: getattr(public, field.name) for field in dataclasses.fields(public)}
+        plain = dataclasses.asdict(self.settings)
+        plain.update(dict.fromkeys(SECRET_VARIABLES, ""), public_url=self.settings.public_url or self.dashboard_url)
         private = {
             f"FLEETPULSE_{name.upper()}": getattr(self.settings, name)
             for name in SECRET_VARIABLES
@@ -118,8 +102,8 @@ class Stack:
             role = python_child("ingest", {**plain, "worker": f"w{number}"}, {"otlp": otlp.fileno()}, parent_fd)
             children.append(Child(f"ingest worker {number}", role, sockets=[otlp]))
         if self.dashboard_url:
-            command, environment = _dashboard(self.settings, self.dashboard_url, self.api_url)
-            environment["FLEETPULSE_API_TOKEN"] = local_token
+            port = int(self.dashboard_url.rsplit(":", 1)[1])
+            command, environment = dashboard_child(self.settings.dashboard_host, port, self.api_url, local_token)
             children.append(Child("dashboard", command, environment=environment, stop_timeout_s=5))
         return children
 
@@ -159,20 +143,20 @@ class Stack:
         self.directory.release()
 
 
-def _dashboard(settings: Settings, url: str, api_url: str) -> tuple[list[str], dict[str, str]]:
+def dashboard_child(host: str, port: int, api_url: str, token: str) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment of the dashboard; raises ``StackError`` when its libraries are missing."""
     try:
         from dashboards.server import dashboard_command, dashboard_environment
     except ModuleNotFoundError as error:
         raise StackError(
             f"the dashboard needs {error.name}; install it with: pip install '.[dashboards]', or use --no-dashboard"
         ) from None
-    port = int(url.rsplit(":", 1)[1])
-    return dashboard_command(settings.dashboard_host, port), dashboard_environment(api_url)
+    return dashboard_command(host, port, api_url), dashboard_environment(os.environ, token=token)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  # our own loopback URL
+        with urllib.request.urlopen(url, timeout=0.5) as answer:  # noqa: S310  # our own loopback URL
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

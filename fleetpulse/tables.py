@@ -39,9 +39,7 @@ def device_table(items: Sequence[Mapping[str, Any]], console: Console | None = N
     (console or Console()).print(table)
 
 
-def rows_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
-) -> None:
+def rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print any rows of text."""
     table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
     for row in rows:

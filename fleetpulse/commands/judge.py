@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,81 @@ def jobs_run(until_ns: int | None, **arguments: Any) -> None:
 
 
 @click.group()
+def baseline() -> None:
+    """Build and list the references that drift is judged against."""
+
+
+@baseline.command("build")
+@click.argument("model_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("data_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", default=None, help="the model's name [default: as the SDK names it]")
+@click.option("--version", "version", default=None, help="the model's version [default: as the SDK names it]")
+@setting_options(["data"])
+def baseline_build(model_file: Path, data_file: Path, model: str | None, version: str | None, **arguments: Any) -> None:
+    """Run a golden data set (.npz, an array an input) through MODEL_FILE and the SDK, and store the reference.
+
+    Writes MODEL.signals.toml beside the model when there is none: the grids that devices should bucket on.
+    """
+    from fleetpulse.golden import build, signals_toml
+    from fleetpulse.runtime import call_admin
+
+    running = running_store(settings_from(arguments))
+    built = build(model_file, data_file, model=model, version=version, now_ns=time.time_ns())
+    tables = {name: base64.b64encode(_ipc(table)).decode() for name, table in built.tables.items()}
+    call_admin(running, "baselines/add", {"tables": tables})
+    if built.signals is not None:
+        built.signals_file.write_text(signals_toml(built.signals), encoding="utf-8")
+        click.echo(f"wrote {built.signals_file}: ship it beside the model")
+    reference = built.reference
+    click.echo(f"{reference.baseline_id}: {reference.model} {reference.version}, {', '.join(reference.signals)}")
+
+
+def _ipc(table: Any) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+@baseline.command("accept")
+@click.option("--model", required=True, help="the model's name")
+@click.option("--version", "version", required=True, help="the version to be judged by it")
+@click.option("--observed-version", default=None, help="the release whose data are used [default: the same version]")
+@click.option("--from", "start", type=click.DateTime(), required=True, help="begin of the window, UTC")
+@click.option("--to", "end", type=click.DateTime(), required=True, help="end of the window, UTC")
+@setting_options(["data"])
+def baseline_accept(
+    model: str, version: str, observed_version: str | None, start: datetime, end: datetime, **arguments: Any
+) -> None:
+    """Accept a window of the fleet's own data, or of the previous release, as the reference."""
+    from fleetpulse.runtime import call_admin
+
+    span = {"start_ns": _ns(start), "end_ns": _ns(end)}
+    body = {"model": model, "version": version, "observed_version": observed_version or version, **span}
+    answer = call_admin(running_store(settings_from(arguments)), "baselines/field", body)
+    click.echo(f"{answer['baseline_id']}: {model} {version}, {utc(span['start_ns'])} to {utc(span['end_ns'])}")
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.replace(tzinfo=UTC).timestamp()) * 1_000_000_000
+
+
+@baseline.command("list")
+@setting_options(["data", "api_url"])
+def baseline_list(**arguments: Any) -> None:
+    """List the references, newest first."""
+    items = get_json(settings_from(arguments), "/api/v1/baselines", {})["items"]
+    rows = [
+        [item["baseline_id"], item["model"], item["version"], item["source"], utc(item["window_start_ns"]),
+         utc(item["window_end_ns"])]
+        for item in items
+    ]  # fmt: skip
+    rows_table("Baselines", ["id", "model", "version", "source", "from", "to"], rows)
+
+
+@click.group()
 def slo() -> None:
     """Look at SLOs and check their files."""
 
@@ -61,9 +139,9 @@ def slo_list(**arguments: Any) -> None:
 @click.argument("directory", type=click.Path(exists=True, path_type=Path))
 def slo_check(directory: Path) -> None:
     """Validate OpenSLO files; errors carry file and line."""
-    from analytics.openslo import load_slos
+    from analytics.openslo import load
 
-    loaded = load_slos(directory)
+    loaded = load(directory)
     click.echo(f"{len(loaded)} SLOs are valid")
 
 
@@ -95,4 +173,4 @@ def _cohort(item: dict[str, Any]) -> str:
     return " ".join(words) or "fleet"
 
 
-COMMANDS = (jobs, slo, alerts)
+COMMANDS = (jobs, baseline, slo, alerts)

@@ -34,9 +34,9 @@ def token_create(scope: str, **arguments: Any) -> None:
 @setting_options(["data", "tokens_file"])
 def token_list(**arguments: Any) -> None:
     """List tokens by id, never by secret."""
-    from collector.api.auth import list_tokens
+    from collector.api.auth import read_tokens
 
-    for row in list_tokens(settings_from(arguments).tokens_path):
+    for row in read_tokens(settings_from(arguments).tokens_path):
         click.echo(f"{row.id}  {row.scope:8} {'revoked' if row.revoked else 'valid'}")
 
 
@@ -47,8 +47,7 @@ def token_revoke(token_id: str, **arguments: Any) -> None:
     """Revoke a token; running workers follow within a second."""
     from collector.api.auth import revoke_token
 
-    if not revoke_token(settings_from(arguments).tokens_path, token_id):
-        raise StackError(f"no token {token_id!r}; see `fleetpulse token list`")
+    revoke_token(settings_from(arguments).tokens_path, token_id)
 
 
 @click.command()

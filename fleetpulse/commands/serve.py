@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from collector.errors import StackError
 from fleetpulse.commands.options import setting_options, settings_from
 from fleetpulse.settings import Settings
 
@@ -62,27 +61,20 @@ def collect(**arguments: Any) -> None:
 def dash(**arguments: Any) -> None:
     """Run only the dashboard, on the query API of a collector that runs elsewhere."""
     from fleetpulse.datadir import find_running
+    from fleetpulse.runtime import dashboard_child
 
     settings = settings_from(arguments)
-    try:
-        from dashboards.server import dashboard_command, dashboard_environment
-    except ModuleNotFoundError as error:
-        raise StackError(f"the dashboard needs {error.name}; install it with: pip install '.[dashboards]'") from None
     running = find_running(settings.data_dir)
     api_url = settings.api_url or (running.api_url if running else "http://127.0.0.1:8400")
-    environment = {**os.environ, **dashboard_environment(api_url)}
-    if settings.api_token:
-        environment["FLEETPULSE_API_TOKEN"] = settings.api_token
-    elif running and running.api_url == api_url:
-        environment["FLEETPULSE_API_TOKEN"] = running.operate_token
-    command = dashboard_command(settings.dashboard_host, settings.dashboard_port)
+    local_token = running.operate_token if running and running.api_url == api_url else ""
+    command, environment = dashboard_child(
+        settings.dashboard_host, settings.dashboard_port, api_url, settings.api_token or local_token
+    )
     os.execvpe(command[0], command, environment)  # noqa: S606  # the dashboard takes this process's place
 
 
 @click.command()
-@click.option(
-    "--exit", "leave", is_flag=True, help="end by itself: 0, or 1 when something was missed or false"
-)
+@click.option("--exit", "leave", is_flag=True, help="end by itself: 0, or 1 when something was missed or false")
 @click.option("--devices", type=click.IntRange(min=20), default=100, show_default=True, help="devices of the fleet")
 @click.option("--days", type=click.IntRange(min=15), default=16, show_default=True, help="simulated days of history")
 @click.option("--seed", type=int, default=1, show_default=True, help="seed of the whole simulation")

@@ -1,9 +1,9 @@
 """Supervision of real child processes."""
 
-import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,10 +77,6 @@ def test_children_end_when_their_parent_is_killed():
 
 def _alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().split(")")[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split(")")[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-assert os.name == "posix"

@@ -1,0 +1,165 @@
+"""The whole stack as processes: real SDK, real model, real HTTP, real DuckDB file; ends as an operator would end it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from device_sdk import Monitor
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "simulator" / "models" / "digits.onnx"
+UP = [sys.executable, "-m", "fleetpulse", "up", "--otlp-port", "0", "--api-port", "0", "--dashboard-port", "0"]
+
+
+class Stack:
+    """One `fleetpulse up` process."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self.data = data
+        command = [*UP, "--data", str(data), *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("ready "):
+            pytest.fail(f"not ready: {line} {self.process.stderr.read()}")
+        self.urls = dict(word.split("=", 1) for word in line.split()[1:])
+
+    def get(self, path: str):
+        with urllib.request.urlopen(f"{self.urls['api']}/api/v1/{path}", timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def wait_for(self, path: str, enough, timeout_s: float = 15.0):
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = self.get(path)
+            if enough(answer):
+                return answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture
+def stack(tmp_path):
+    running = Stack(tmp_path / "data", "--no-dashboard")
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+def _infer(endpoint: str, state_dir: Path, runs: int) -> str:
+    """Run real inferences through the SDK and return the device's id."""
+    monitor = Monitor(endpoint=endpoint, state_dir=state_dir, resource={"edge.device.tier": "cam-v2"})
+    session = monitor.wrap(onnxruntime.InferenceSession(MODEL), model="digits", version="1")
+    name = session.get_inputs()[0].name
+    image = np.random.default_rng(1).uniform(0, 16, (1, 64)).astype(np.float32)
+    for _ in range(runs):
+        session.run(None, {name: image})
+    assert monitor.flush(20)
+    monitor.close()
+    return "cam-v2"
+
+
+def _runs(points) -> int:
+    return sum(item["count"] for item in points["items"])
+
+
+def test_what_a_device_counted_is_what_the_query_api_answers(stack, tmp_path):
+    _infer(stack.urls["otlp"], tmp_path / "device", 250)
+    points = stack.wait_for("metrics/edge.inference.duration/points", lambda answer: _runs(answer) >= 250)
+    assert _runs(points) == 250
+    assert {item["resource"]["edge.device.tier"] for item in points["items"]} == {"cam-v2"}
+    devices = stack.get("devices")["items"]
+    assert len(devices) == 1
+    assert devices[0]["completeness"] == 1.0
+    quantiles = stack.get("metrics/edge.inference.duration/quantiles?q=0.5,0.99&by=edge.device.tier")["items"]
+    assert len(quantiles) == 1
+
+
+def test_sigterm_ends_it_cleanly_and_the_data_are_there_at_the_next_start(stack, tmp_path):
+    _infer(stack.urls["otlp"], tmp_path / "device", 40)
+    assert stack.stop() == 0
+    again = Stack(stack.data, "--no-dashboard")
+    try:
+        points = again.wait_for("metrics/edge.inference.duration/points", lambda answer: _runs(answer) >= 40)
+        assert _runs(points) == 40
+    finally:
+        assert again.stop() == 0
+
+
+def test_the_store_killed_outright_is_started_again_and_nothing_acknowledged_is_lost(stack, tmp_path):
+    _infer(stack.urls["otlp"], tmp_path / "one", 30)
+    store = _child_of(stack.process.pid, '"store"')
+    os.kill(store, signal.SIGKILL)
+    _infer(stack.urls["otlp"], tmp_path / "two", 30)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            answer = stack.get("metrics/edge.inference.duration/points")
+            if _runs(answer) == 60:
+                break
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _child_of(parent: int, needle: str) -> int:
+    for pid in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (pid / "stat").read_text().rsplit(")", 1)[1].split()
+            if int(status[1]) == parent and needle in (pid / "cmdline").read_text():
+                return int(pid.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    pytest.fail(f"no child of {parent} has {needle} in its command line")
+
+
+def _failing(*arguments: str) -> str:
+    done = subprocess.run([*UP, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_directory_already_held_is_refused_with_the_holder_s_pid(stack):
+    assert f"held by process {stack.process.pid}" in _failing("--data", str(stack.data), "--no-dashboard")
+
+
+def test_a_port_in_use_is_refused_with_the_option_to_change(stack, tmp_path):
+    port = stack.urls["otlp"].rsplit(":", 1)[1]
+    said = _failing("--data", str(tmp_path / "other"), "--no-dashboard", "--otlp-port", port)
+    assert "--otlp-port" in said
+
+
+def test_listening_beyond_loopback_without_a_token_is_refused(tmp_path):
+    assert "fleetpulse token create" in _failing("--data", str(tmp_path / "data"), "--host", "0.0.0.0")
+
+
+def test_a_broken_slo_file_is_one_clear_message(tmp_path):
+    (tmp_path / "config" / "slos").mkdir(parents=True)
+    (tmp_path / "config" / "slos" / "bad.yaml").write_text(
+        "apiVersion: openslo/v1\nkind: SLO\nspec: {objektives: []}\n"
+    )
+    said = _failing("--data", str(tmp_path / "data"), "--no-dashboard", "--config", str(tmp_path / "config"))
+    assert "bad.yaml" in said
+
+
+def test_a_broken_rule_file_is_one_clear_message(tmp_path):
+    (tmp_path / "config" / "rules").mkdir(parents=True)
+    (tmp_path / "config" / "rules" / "bad.yaml").write_text("name: x\nkind: slo\nwenn: []\n")
+    said = _failing("--data", str(tmp_path / "data"), "--no-dashboard", "--config", str(tmp_path / "config"))
+    assert "bad.yaml" in said
