@@ -38,7 +38,7 @@ def _serve(app: Any, fd: int) -> None:
 
 def run_ingest(values: dict[str, Any], fds: Mapping[str, int]) -> None:
     """Run one ingest worker."""
-    from collector.api.ingest_app import create_ingest_app
+    from collector.api.ingest_app import create_ingest_app, settle_memory
     from collector.api.options import IngestOptions
 
     settings = _settings(values)
@@ -48,6 +48,7 @@ def run_ingest(values: dict[str, Any], fds: Mapping[str, int]) -> None:
         bind_host=settings.host,
         tokens_path=settings.tokens_path,
     )
+    settle_memory()
     _serve(create_ingest_app(options, clock_ns=time.time_ns), fds["otlp"])
 
 

@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from collector.errors import StackError
 from fleetpulse.datadir import find_running
@@ -247,11 +247,9 @@ class _Bars:
         self._simulated = self.progress.add_task("simulated", total=days, shown=f"0 of {days:.0f} days")
         self._delivered = self.progress.add_task("delivered", total=1.0, shown="")
         self._judged = self.progress.add_task("judged", total=days, shown="")
-        self._expected = sum(
-            1.0 for _ in scenario.plans
-        ) * ((scenario.recent_ns - scenario.start_ns) / 1e9 / scenario.history_window_s
-             + (scenario.end_ns - scenario.recent_ns) / 1e9 / scenario.recent_window_s)  # fmt: skip
-        self.progress.update(self._delivered, total=self._expected)
+        each = (scenario.recent_ns - scenario.start_ns) / 1e9 / scenario.history_window_s
+        each += (scenario.end_ns - scenario.recent_ns) / 1e9 / scenario.recent_window_s
+        self.progress.update(self._delivered, total=each * len(scenario.plans))
 
     def simulated(self, until_ns: int, total: Activity) -> None:
         """Show how far the fleet is."""
@@ -267,12 +265,8 @@ class _Bars:
 
     def finished(self) -> None:
         """Fill the bars: devices that sleep or fall silent close fewer windows than the estimate."""
-        self._fill(self._delivered)
-        self._fill(self._judged)
-
-    def _fill(self, task: TaskID) -> None:
-        found = self.progress.tasks[task]
-        self.progress.update(task, completed=found.total)
+        for task in (self._delivered, self._judged):
+            self.progress.update(task, completed=self.progress.tasks[task].total)
 
 
 def _judged_until(client: Client) -> int | None:
@@ -386,7 +380,8 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             data = Path(options.data)
             data.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
-            cleanup.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
+            for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job would ignore the first
+                cleanup.callback(signal.signal, number, signal.signal(number, _interrupt))
         if not console.is_terminal and console.width < PLAIN_WIDTH:
             console = Console(file=console.file, width=PLAIN_WIDTH)
         address = cleanup.enter_context(running_stack(options, data))

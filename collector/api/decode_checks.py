@@ -70,9 +70,9 @@ def check_scale(name: str, scale: int) -> None:
         raise PointRefused("scale", f"{shown(name)}: scale {scale} is outside -32768..32767")
 
 
-def check_indices(name: str, offset: int, counts: Sequence[int]) -> None:
-    """Refuse buckets whose index leaves int32."""
-    if offset + len(counts) > _INDEX_END:
+def check_indices(name: str, end: int) -> None:
+    """Refuse buckets whose indices, which end before ``end``, leave int32."""
+    if end > _INDEX_END:
         raise PointRefused("bucket_index", f"{shown(name)}: a bucket's index is above 2^31-1")
 
 

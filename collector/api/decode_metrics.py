@@ -188,7 +188,9 @@ class MetricsDecoder:
             )
             self._metrics.put(key, metric, 500 + 2 * len(name) + len(walk.scope))
         points = data.data_points
-        walk.room = spend(walk.room, len(points))
+        walk.room -= len(points)
+        if walk.room < 0:
+            spend(0, 1)  # raises
         self._walkers[kind](walk, metric, points)
 
     def _series(self, walk: _Walk, metric: _Metric, point: Any, bounds: tuple[float, ...] = ()) -> bytes:
@@ -251,13 +253,16 @@ class MetricsDecoder:
     def _histograms(self, walk: _Walk, metric: _Metric, points: Any) -> None:
         for point in points:
             no_value = bool(point.flags & _NO_VALUE)
+            start, time, count = point.start_time_unix_nano, point.time_unix_nano, point.count
             counts, bounds = tuple(point.bucket_counts), tuple(point.explicit_bounds)
-            count = point.count
             try:
-                check_times(metric.name, point.start_time_unix_nano, point.time_unix_nano)
+                if start > time or not 0 < time <= INT64_MAX:
+                    check_times(metric.name, start, time)
                 if not no_value:
-                    check_layout(metric.name, counts, bounds)
-                    check_count(metric.name, count, sum(counts))
+                    if len(counts) != len(bounds) + 1:
+                        check_layout(metric.name, counts, bounds)
+                    if not sum(counts) <= count <= INT64_MAX:
+                        check_count(metric.name, count, sum(counts))
                 series = self._series(walk, metric, point, bounds)
             except PointRefused as refused:
                 walk.refuse(refused)
@@ -270,23 +275,26 @@ class MetricsDecoder:
     def _exponentials(self, walk: _Walk, metric: _Metric, points: Any) -> None:
         for point in points:
             no_value = bool(point.flags & _NO_VALUE)
-            positive, negative = point.positive, point.negative
+            start, time, count = point.start_time_unix_nano, point.time_unix_nano, point.count
+            positive, negative, zero_count, scale = point.positive, point.negative, point.zero_count, point.scale
             up, down = tuple(positive.bucket_counts), tuple(negative.bucket_counts)
-            count, zero_count, scale = point.count, point.zero_count, point.scale
+            up_from, down_from = positive.offset, negative.offset
             try:
-                check_times(metric.name, point.start_time_unix_nano, point.time_unix_nano)
+                if start > time or not 0 < time <= INT64_MAX:
+                    check_times(metric.name, start, time)
                 if not no_value:
-                    check_count(metric.name, count, sum(up) + sum(down) + zero_count)
+                    held = sum(up) + sum(down) + zero_count
+                    if not held <= count <= INT64_MAX:
+                        check_count(metric.name, count, held)
                     check_scale(metric.name, scale)
-                    check_indices(metric.name, positive.offset, up)
-                    check_indices(metric.name, negative.offset, down)
+                    check_indices(metric.name, max(up_from + len(up), down_from + len(down)))
                 series = self._series(walk, metric, point)
             except PointRefused as refused:
                 walk.refuse(refused)
                 continue
             walk.append(
                 point, series, no_value, None, None, count, *_optional(point),
-                scale, zero_count, point.zero_threshold, positive.offset, up, negative.offset, down, _E, _E, _E,
+                scale, zero_count, point.zero_threshold, up_from, up, down_from, down, _E, _E, _E,
             )  # fmt: skip
 
     def _summaries(self, walk: _Walk, metric: _Metric, points: Any) -> None:
