@@ -47,7 +47,7 @@ def summary(rule: Rule, facts: Mapping[str, Any], limits: Dims, onset_ns: int) -
         "count": str(facts["contributor_count"]),
         "interval": interval_text(facts) or "no interval",
         "model": str(facts["model"]),
-        "name": str(facts["name"]),
+        "name": _name(facts),
         "signals": signals_text(facts),
         "since": moment(onset_ns),
         "sure": sure_text(facts),
@@ -104,6 +104,12 @@ def compose(
     return Message(subject, said, rows, "\n".join(lines) + "\n", short)
 
 
+def _name(facts: Mapping[str, Any]) -> str:
+    """Return the verdict's name as people say it: SLOs and signals as they are called, KPIs in words."""
+    name = str(facts["name"])
+    return name if facts["kind"] in {"slo", "drift"} else name.replace("crash_free", "crash-free").replace("_", " ")
+
+
 def _where(facts: Mapping[str, Any], limits: Dims) -> str:
     place = where(limits)
     worst = facts.get("worst") or []
@@ -136,11 +142,12 @@ def _headline(facts: Mapping[str, Any]) -> str:
         return signals_text(facts)
     if kind == "silence":
         return f"{affected_text(facts)} silent"
+    words = _name(facts)
     if name == CRASH_LOOP:
         return affected_text(facts)
     value = value_text(facts, facts["value"])
     target = f", target {value_text(facts, facts['target'])}" if is_number(facts["target"]) else ""
-    return f"{name} {value}{target}"
+    return f"{words} {value}{target}"
 
 
 def _over(sentence: str, onset_ns: int, at_ns: int, reason: str) -> str:
@@ -223,7 +230,7 @@ def _signals(facts: Mapping[str, Any]) -> Sequence[str]:
     if len(entries) < 2:
         return ()
     more = facts["contributor_count"] - len(entries)
-    lines = ["", "Signals, strongest first:"]
+    lines = ["", "Signals, strongest first:" if facts["kind"] == "drift" else "Figures, worst first:"]
     for entry in entries:
         shown = {"kind": facts["kind"], **entry}
         lines.append(f"  {entry['name']}  {value_text(shown, entry['value'])}")

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from collector.errors import ConfigError
 
-RUNBOOKS_URL: Final = "https://github.com/fleetpulse/fleetpulse/blob/main/docs/runbooks"
-"""Where the packaged runbooks can be read when no other place is set."""
+RUNBOOKS: Final = "docs/runbooks"
+"""Where the packaged runbooks are in the repository: what a notice names until ``runbooks_url`` is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class AlertOptions:
     """How alerts are judged and told.
 
     ``rules_dir`` holds rule files over the packaged ones (may be absent). ``apprise_urls`` are secrets.
+    ``dashboard_url`` and ``runbooks_url`` are what links in notices begin with.
     Event times older than ``history_after_s`` of wall clock are recorded, not sent, unless ``notify_history``.
     A notice is tried ``send_attempts`` times in one call and in at most ``notice_rounds`` calls; all sending of one
     call ends after ``send_budget_s``.
@@ -46,7 +47,7 @@ class AlertOptions:
 
     rules_dir: Path | None = None
     dashboard_url: str = "http://127.0.0.1:8501"
-    runbooks_url: str = RUNBOOKS_URL
+    runbooks_url: str = RUNBOOKS
     webhooks: tuple[WebhookOptions, ...] = ()
     apprise_urls: tuple[str, ...] = field(default=(), repr=False)
     notify_history: bool = False

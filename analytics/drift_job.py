@@ -8,7 +8,7 @@ its first 24 hours (*provisional*: hourly until the third day, then every six ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -99,6 +99,10 @@ def _plans(
     store: Store, options: AnalyticsOptions, model: _ModelVersion, instants: range, now_ns: int
 ) -> Iterator[_Plan]:
     """Group the instants of a model version by the reference that judges them."""
+    newest = instants[-1]
+    if newest > model.first_ns + options.reference_days * DAY_NS and _whole(model.baselines, newest, options) is None:
+        first_ns = read.steady_first_ns(store, model.key, model.first_ns, newest, options.reference_days)
+        model = replace(model, first_ns=first_ns)
     pinned_end = model.first_ns + options.reference_days * DAY_NS
     live = [t for t in instants if model.first_ns < t <= model.last_ns + _WINDOW_NS]
     baselines = model.baselines

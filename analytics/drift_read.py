@@ -20,7 +20,8 @@ from analytics.baseline import (
 )
 from analytics.drift_counts import Chunk, ModelVersion
 from analytics.signals import HOUR_NS, SIGNAL_METRICS, SignalRows, signal_rows
-from collector.storage.base import Store
+from collector.storage.base import Parameter, Store
+from device_sdk.contract.metrics import INFERENCE_DURATION
 
 _ROWS_AT_ONCE: Final = 1_000_000
 _ROWS_PER_DEVICE_HOUR: Final = 4
@@ -42,6 +43,30 @@ def read_chunks(
             for one in signal_rows(metric, table):
                 rows.setdefault((one.model, one.version), []).append(one)
         yield Chunk(first_ns, (end_ns - first_ns) // HOUR_NS, rows)
+
+
+def steady_first_ns(store: Store, key: ModelVersion, first_ns: int, until_ns: int, days: int) -> int:
+    """Return the hour from which a model version counts as present.
+
+    That is its first hour, unless the ``days`` from there hold data on fewer than half of them: then a device with a
+    wild clock came first, and the next hour with data after that window is tried.
+    """
+    while first_ns + days * DAY_NS < until_ns:
+        end_ns = first_ns + days * DAY_NS
+        if len({hour // DAY_NS for hour in _hours_with_data(store, key, first_ns, end_ns)}) >= days / 2:
+            break
+        later = _hours_with_data(store, key, end_ns, until_ns)
+        if not later:
+            break
+        first_ns = min(later)
+    return first_ns
+
+
+def _hours_with_data(store: Store, key: ModelVersion, from_ns: int, to_ns: int) -> set[int]:
+    model, version = key
+    params: dict[str, Parameter] = {"metric": INFERENCE_DURATION.name, "from_ns": from_ns, "to_ns": to_ns}
+    params |= {"model": model, "version": version}
+    return set(store.query("device_hours", params).column("hour_ns").to_pylist())
 
 
 def stored_baselines(store: Store, model: str, version: str) -> list[StoredBaseline]:

@@ -185,7 +185,7 @@ def _sequences(store: Store, from_ns: int, to_ns: int) -> pa.Table:
     try:
         table = store.query("window_sequences", {"from_ns": from_ns, "to_ns": to_ns})
     except UnknownQueryError:
-        log.warning("this store cannot tell window numbers (query window_sequences): completeness stays no_data")
+        log.debug("this store cannot tell window numbers (query window_sequences): completeness stays no_data")
         return _EMPTY_SEQUENCES.empty_table()
     return table.select(list(_SEQUENCES))
 

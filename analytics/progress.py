@@ -46,12 +46,17 @@ def horizon_ns(store: Store, options: AnalyticsOptions, now_ns: int, until_ns: i
 
 
 def wall_horizon_ns(store: Store, options: AnalyticsOptions, now_ns: int) -> int:
-    """Return the last instant that silence may be judged at: the wall clock less a grace, when the data was live."""
+    """Return the last instant that silence may be judged at by the wall clock, 0 when it may not.
+
+    That is so once nothing at all has arrived for a grace, although what came last was live: while anything arrives,
+    event time goes on by itself, and a fleet that is just sending its backlog must not be called silent.
+    """
     mark = store.query("watermark", {"quantile": options.watermark_quantile})
     newest, received = _value(mark, "max_time_ns"), _value(mark, "max_received_ns")
-    if newest is None or received is None or abs(received - newest) > LIVE_NS:
+    quiet_ns = now_ns - int(options.wall_grace_s * SECOND_NS)
+    if newest is None or received is None or received > quiet_ns or abs(received - newest) > LIVE_NS:
         return 0
-    return int((now_ns - int(options.wall_grace_s * SECOND_NS)) // SLOT_NS * SLOT_NS)
+    return int(quiet_ns // SLOT_NS * SLOT_NS)
 
 
 def until_ns(store: Store, job: str) -> int | None:

@@ -16,6 +16,7 @@ from datetime import UTC
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from analytics import daycache, progress, rows, runner, slis
@@ -27,7 +28,7 @@ from collector.storage.base import Store
 log: Final = logging.getLogger(__name__)
 
 After = Callable[[int, int], None]
-"""Called with (from_ns, horizon_ns) after the jobs: verdicts of these instants may be new."""
+"""Called with (from_ns, horizon_ns) after the jobs: verdicts of these instants are new, or were restated."""
 
 CATCH_UP_NS: Final = 35 * DAY_NS
 """How far back a run judges at most: the retention of the roll-ups. A device whose clock says 1970 must not make it
@@ -80,6 +81,7 @@ class Scheduler:
         self._restate: dict[str, int] = {}
         self._started_jobs: set[str] = set()
         self._closed_hours_ns = 0
+        self._first_ns: int | None = None
         self.counters = Counters()
 
     def start(self) -> None:
@@ -170,15 +172,19 @@ class Scheduler:
         self.counters.hours_rolled_up += len(hours)
         oldest = max(min(hours), horizon - CATCH_UP_NS) if hours else None
         written = failed = 0
-        changed_from, changed_until = horizon, horizon
+        before = [at for name, at in done.items() if at is not None and name not in progress.WALL_CLOCK_JOBS]
+        changed_from, changed_until = max(before, default=horizon), horizon
         for job in self._jobs:
             from_ns = self._from_ns(job, done[job.name], oldest, horizon)
             reach = self._reach(job, done[job.name], horizon, until_ns)
             if from_ns is None or not job.instants(from_ns, reach):
                 continue
-            changed_from, changed_until = min(changed_from, from_ns), max(changed_until, reach)
+            changed_until = max(changed_until, reach)
             try:
-                written += self._run_job(job, from_ns, reach)
+                n, oldest_ns = self._run_job(job, from_ns, reach)
+                written += n
+                if oldest_ns is not None:
+                    changed_from = min(changed_from, oldest_ns - progress.SLOT_NS)
                 self._restate.pop(job.name, None)
             except Exception as error:
                 log.exception("job %s failed over (%d, %d]; the others go on, it runs again", job.name, from_ns, reach)
@@ -190,19 +196,25 @@ class Scheduler:
 
     def _from_ns(self, job: Job, done: int | None, oldest: int | None, horizon: int) -> int | None:
         """Return after which instant a job must judge: its progress, or earlier where hours were restated."""
-        first = progress.first_ns(self._store, horizon, CATCH_UP_NS) if done is None else None
-        candidates = [value for value in (done, first, oldest, self._restate.get(job.name)) if value is not None]
-        if not candidates:
-            return None
-        if job.name not in self._started_jobs and done is not None:
+        candidates = [value for value in (done, oldest, self._restate.get(job.name)) if value is not None]
+        if job.name not in self._started_jobs:
+            if self._first_ns is None:
+                self._first_ns = progress.first_ns(self._store, horizon, CATCH_UP_NS)
+            if self._first_ns is None:
+                return None
             # a process that died between roll-up and judgement left hours clean that were never judged
-            candidates.append(max(done - int(self._options.overlap_hours * HOUR_NS), horizon - CATCH_UP_NS))
+            overlap = int(self._options.overlap_hours * HOUR_NS)
+            candidates.append(self._first_ns if done is None else max(done - overlap, self._first_ns))
         self._started_jobs.add(job.name)
-        return max(min(candidates), horizon - CATCH_UP_NS)
+        return max(min(candidates), horizon - CATCH_UP_NS) if candidates else None
 
-    def _run_job(self, job: Job, from_ns: int, until_ns: int) -> int:
-        """Judge the instants of (from, until] in batches, each with its own progress row; return rows appended."""
+    def _run_job(self, job: Job, from_ns: int, until_ns: int) -> tuple[int, int | None]:
+        """Judge the instants of (from, until] in batches, each with its own progress row.
+
+        Returns how many rows were new or changed, and the oldest instant among them (None when none was).
+        """
         written = 0
+        oldest_ns: int | None = None
         instants = job.instants(from_ns, until_ns)
         for start in range(0, len(instants), self._options.batch_instants):
             batch = instants[start : start + self._options.batch_instants]
@@ -215,10 +227,12 @@ class Scheduler:
             table = rows.changed(table, stored, started)
             if table.num_rows:
                 self._store.append("verdicts", table)
+                first_ns = int(pc.min(table.column("at_ns")).as_py())
+                oldest_ns = first_ns if oldest_ns is None else min(oldest_ns, first_ns)
             self._ledger(job.name, begin_ns, end_ns, started, time.perf_counter_ns() - clock, table.num_rows, "ok", "")
             self.counters.job_runs += 1
             written += int(table.num_rows)
-        return written
+        return written, oldest_ns
 
     def _job_failed(self, job: Job, from_ns: int, until_ns: int, error: Exception) -> None:
         self.counters.job_failures[job.name] = self.counters.job_failures.get(job.name, 0) + 1

@@ -1,14 +1,14 @@
 """A golden data set run through the SDK itself, into the reference that serving is compared with.
 
 Nothing here re-implements a fold: the rows go through a real ``Monitor`` around a real session, its windows through the
-collector's decoder into a store of a moment, and the roll-up of that store is the reference.
+collector's decoder, and what they hold is the reference.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analytics.baseline import Reference, build_golden, to_tables
-from analytics.drift_read import read_chunks
+from analytics.baseline import Reference, to_tables
+from analytics.golden import golden_reference, grids
 from collector.api.decode import decode_metrics
 from collector.errors import ConfigError, StackError
 from collector.ingest.batch import to_tables as segment_tables
-from collector.storage import open_store
-from collector.storage.segment_file import write_segment
 from device_sdk import Feature, Monitor, Signals
 from device_sdk.testing import ManualClock, MemorySink, connect
 
@@ -30,7 +28,7 @@ COLUMNS_MAX: Final = 16
 """A 2-D input with at most this many columns gets a feature a column; anything larger gets statistics."""
 
 WINDOW_NS: Final = 60_000_000_000
-HOUR_NS: Final = 3_600_000_000_000
+OUTPUT_VALUE: Final = "output:value"
 ROWS_A_STEP: Final = 256
 
 
@@ -87,6 +85,8 @@ def signals_toml(signals: Signals) -> str:
     lines = [
         "# Written by `fleetpulse baseline build`: the grids of this model's signals, pinned at its golden data set."
     ]
+    if (signals.output_center, signals.output_unit) != (0.0, 1.0):
+        lines += [f"output_center = {signals.output_center!r}", f"output_unit = {signals.output_unit!r}"]
     for feature in signals.features:
         lines += ["", "[[feature]]", f'name = "{feature.name}"', f'kind = "{feature.kind}"']
         if feature.column is not None:
@@ -105,8 +105,11 @@ def build(model_file: Path, data_file: Path, *, model: str | None, version: str 
     beside = model_file.with_suffix(".signals.toml")
     signals = None if beside.is_file() else Signals(features=pinned_features(next(iter(arrays.values()))))
     with tempfile.TemporaryDirectory(prefix="fleetpulse-golden-") as folder:
-        requests, start_ns, end_ns = _through_the_sdk(session, arrays, Path(folder), signals, model, version, now_ns)
-        reference = _reference(requests, Path(folder), start_ns, end_ns, now_ns)
+        requests = _through_the_sdk(session, arrays, Path(folder), signals, model, version, now_ns)
+    reference = _reference(requests, now_ns)
+    if signals is not None and OUTPUT_VALUE in reference.signals:
+        center, unit = grids(reference)[OUTPUT_VALUE]
+        signals = replace(signals, output_center=center, output_unit=unit)
     return Built(reference, to_tables(reference, {"rows": len(next(iter(arrays.values())))}, now_ns), signals, beside)
 
 
@@ -131,10 +134,9 @@ def _through_the_sdk(
     model: str | None,
     version: str | None,
     now_ns: int,
-) -> tuple[list[bytes], int, int]:
-    """Return the SDK's own requests for the data set, and the hour they lie in."""
-    start_ns = now_ns // HOUR_NS * HOUR_NS
-    clock = ManualClock(start_ns)
+) -> list[bytes]:
+    """Return the SDK's own metrics requests for the data set."""
+    clock = ManualClock(now_ns)
     monitor = Monitor(state_dir=folder / "device", clock=clock, signals=signals, window_s=60)
     sink = MemorySink()
     connect(monitor, sink)
@@ -148,21 +150,16 @@ def _through_the_sdk(
     monitor.step()
     monitor.flush(10)
     monitor.close()
-    return [body for url, body in sink.requests if url.endswith("/v1/metrics")], start_ns, start_ns + HOUR_NS
+    return [body for url, body in sink.requests if url.endswith("/v1/metrics")]
 
 
-def _reference(requests: list[bytes], folder: Path, start_ns: int, end_ns: int, now_ns: int) -> Reference:
-    store = open_store(folder / "store")
+def _reference(requests: list[bytes], now_ns: int) -> Reference:
+    """Return the reference of the one model version whose windows these are."""
+    segment = segment_tables([decode_metrics(body, now_ns) for body in requests])
+    models = {(row["model"], row["version"]) for row in segment["series"].to_pylist() if row["model"]}
+    if len(models) != 1:
+        raise StackError("the run recorded no model: the data set has no rows that the runtime accepts")
     try:
-        path = folder / "golden.seg"
-        write_segment(path, segment_tables([decode_metrics(body, now_ns) for body in requests]))
-        store.put([path])
-        store.recompute(store.dirty_hours(), (), now_ns)
-        chunks = list(read_chunks(store, start_ns, end_ns, 1))
-        found = {key: rows for chunk in chunks for key, rows in chunk.rows.items()}
-    finally:
-        store.close()
-    if not found:
-        raise StackError("the data set gave no signal: the model's inputs and outputs are of no kind that is watched")
-    (model, version), rows = next(iter(found.items()))
-    return build_golden(rows, model=model, version=version, start_ns=start_ns, end_ns=end_ns)
+        return golden_reference(segment, *models.pop())
+    except ValueError as error:
+        raise StackError(str(error)) from None

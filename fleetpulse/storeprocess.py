@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow as pa
+from typing import Any
 
 from alerts.options import AlertOptions, WebhookOptions
 from alerts.service import AlertService
-from analytics.drift_read import pin_field
+from analytics.baseline_admin import baselines_handler
 from analytics.options import AnalyticsOptions
 from analytics.scheduler import Scheduler
 from collector.api.operator_app import create_operator_app
@@ -25,9 +22,6 @@ from fleetpulse.runtime import LOCAL_TOKEN_VARIABLE
 from fleetpulse.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-BASELINE_TABLES: Final = frozenset({"baselines", "baseline_devices", "baseline_bins"})
 
 
 def _alert_options(settings: Settings, config: Path) -> AlertOptions:
@@ -77,6 +71,7 @@ class StoreProcess:
     def stop(self) -> None:
         """Stop judging, take in what is on disk, close the database."""
         self._scheduler.stop()
+        self._alerts.close()
         self._drain.stop()
         self.store.close()
 
@@ -84,8 +79,7 @@ class StoreProcess:
         return {
             "jobs/run": self._run_jobs,
             "drain": self._drain_now,
-            "baselines/add": self._add_baseline,
-            "baselines/field": self._accept_field,
+            "baselines": baselines_handler(self.store, time.time_ns),
         }
 
     def _run_jobs(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -96,27 +90,5 @@ class StoreProcess:
         stored = self._drain.drain_once()
         return {"segments": stored.segments, "points": stored.points, "logs": stored.logs}
 
-    def _add_baseline(self, body: dict[str, Any]) -> dict[str, Any]:
-        tables = body.get("tables")
-        if not isinstance(tables, dict) or not set(tables) <= BASELINE_TABLES:
-            raise ValueError(f"tables: expected base64 Arrow streams of {', '.join(sorted(BASELINE_TABLES))}")
-        decoded = {name: pa.ipc.open_stream(base64.b64decode(text)).read_all() for name, text in tables.items()}
-        for name, rows in decoded.items():
-            self.store.append(name, rows)
-        return {name: rows.num_rows for name, rows in decoded.items()}
-
-    def _accept_field(self, body: dict[str, Any]) -> dict[str, Any]:
-        key = (str(body["model"]), str(body["version"]))
-        observed = (key[0], str(body.get("observed_version") or key[1]))
-        start_ns, end_ns = int(body["start_ns"]), int(body["end_ns"])
-        known = {(row["model"], row["version"]): row for row in self.store.query("models").to_pylist()}
-        devices = int(known.get(observed, {}).get("devices", 0))
-        head = pin_field(self.store, key, start_ns, end_ns, devices=devices, now_ns=time.time_ns(), observed=observed)
-        if head is None:
-            raise ValueError(
-                f"no signal of {observed[0]} {observed[1]} between {start_ns} and {end_ns}; widen the window"
-            )
-        return {"baseline_id": head.baseline_id}
-
     def _metrics(self) -> Mapping[str, Any]:
-        return {}
+        return self._alerts.metrics()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from datetime import UTC, datetime
@@ -59,27 +58,18 @@ def baseline_build(model_file: Path, data_file: Path, model: str | None, version
 
     Writes MODEL.signals.toml beside the model when there is none: the grids that devices should bucket on.
     """
+    from analytics.golden import to_payload
     from fleetpulse.golden import build, signals_toml
     from fleetpulse.runtime import call_admin
 
     running = running_store(settings_from(arguments))
     built = build(model_file, data_file, model=model, version=version, now_ns=time.time_ns())
-    tables = {name: base64.b64encode(_ipc(table)).decode() for name, table in built.tables.items()}
-    call_admin(running, "baselines/add", {"tables": tables})
+    call_admin(running, "baselines", {"source": "golden", "tables": to_payload(built.tables)})
     if built.signals is not None:
         built.signals_file.write_text(signals_toml(built.signals), encoding="utf-8")
         click.echo(f"wrote {built.signals_file}: ship it beside the model")
     reference = built.reference
     click.echo(f"{reference.baseline_id}: {reference.model} {reference.version}, {', '.join(reference.signals)}")
-
-
-def _ipc(table: Any) -> bytes:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
 
 
 @baseline.command("accept")
@@ -95,10 +85,12 @@ def baseline_accept(
     """Accept a window of the fleet's own data, or of the previous release, as the reference."""
     from fleetpulse.runtime import call_admin
 
-    span = {"start_ns": _ns(start), "end_ns": _ns(end)}
-    body = {"model": model, "version": version, "observed_version": observed_version or version, **span}
-    answer = call_admin(running_store(settings_from(arguments)), "baselines/field", body)
-    click.echo(f"{answer['baseline_id']}: {model} {version}, {utc(span['start_ns'])} to {utc(span['end_ns'])}")
+    span = {"from_ns": _ns(start), "to_ns": _ns(end)}
+    body = {"source": "field", "model": model, "version": version, **span}
+    if observed_version is not None:
+        body["observed_version"] = observed_version
+    answer = call_admin(running_store(settings_from(arguments)), "baselines", body)
+    click.echo(f"{answer['baseline_id']}: {model} {version}, {utc(span['from_ns'])} to {utc(span['to_ns'])}")
 
 
 def _ns(moment: datetime) -> int:

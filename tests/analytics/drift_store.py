@@ -44,6 +44,7 @@ class StoreFleet:
     drift: Drift | None = None
     seed: int = 7
     begin: int = 0
+    epoch: int = START
 
 
 def key(*parts: str) -> bytes:
@@ -151,7 +152,7 @@ def _device(rng, fleet: StoreFleet, columns: dict[str, list], device: str, tier:
         if fleet.drift and tier == fleet.drift.tier and fleet.drift.onset <= hour < fleet.drift.until:
             level += fleet.drift.shift
         n = fleet.rows
-        start, end = START + hour * HOUR, START + (hour + 1) * HOUR
+        start, end = fleet.epoch + hour * HOUR, fleet.epoch + (hour + 1) * HOUR
         base = {
             "stream": key("s", device), "resource": key("r", device), "cohort": key("c", tier),
             "start_ns": start, "time_ns": end, "received_ns": received, "no_recorded_value": False,

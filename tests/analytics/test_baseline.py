@@ -292,7 +292,7 @@ def test_k1_sees_weather_and_is_unknown_for_a_provisional_reference():
 
 def test_k1_leaves_each_day_out_of_its_own_reference():
     days, devices = 5, 7
-    (rows, _) = field_rows(days=days, devices=devices + 1, seed=11)
+    (rows, _) = field_rows(days=days, devices=devices + 1, seed=11, shock=0.4)
     signal = build_field(
         lambda: [(START, 24 * days, [rows])], model="digits", version="3", start_ns=START,
         end_ns=START + days * DAY_NS,

@@ -164,6 +164,17 @@ def test_a_previous_release_can_be_the_reference_from_the_first_hour(tmp_path):
     store.close()
 
 
+def test_a_device_with_a_wild_clock_does_not_become_the_reference(tmp_path):
+    fleet = kit.StoreFleet(hours=50, tiers=(("cam-v1", 10),))
+    wild = kit.StoreFleet(hours=3, tiers=(("wild", 1),), epoch=START - 400 * 24 * HOUR)
+    store = kit.build(tmp_path, fleet, wild)
+    rows = rows_of(run(store, 48, 50))
+    assert {(row["verdict"], row["reason"]) for row in rows} == {("ok", "provisional")}
+    assert {row["detail"]["alerts_from_ns"] for row in rows} == {START + 336 * HOUR}
+    assert store.query("baselines", {"model": "digits", "version": "3"}).num_rows == 0
+    store.close()
+
+
 def test_a_window_without_signals_makes_no_baseline(tmp_path):
     store = kit.build(tmp_path, kit.StoreFleet(hours=30, tiers=(("cam-v1", 2),)))
     window = (START + 100 * HOUR, START + 101 * HOUR)

@@ -42,9 +42,11 @@ def test_the_horizon_is_on_the_grid_and_waits_for_the_slowest_tenth(store, tmp_p
     assert progress.horizon_ns(store, OPTIONS, T0 + 2 * HOUR, T0 + DAY) == T0 + 95 * MINUTE
 
 
-def test_the_wall_clock_counts_only_while_data_is_live(store, tmp_path):
+def test_the_wall_clock_counts_once_live_data_stopped(store, tmp_path):
     heard(store, tmp_path, T0 + 65 * MINUTE, a=60)
     assert progress.wall_horizon_ns(store, OPTIONS, T0 + 5 * HOUR) == T0 + 5 * HOUR - 15 * MINUTE
+    # while anything still arrives event time goes on by itself
+    assert progress.wall_horizon_ns(store, OPTIONS, T0 + 79 * MINUTE) == 0
     assert progress.first_ns(store, T0 + 2 * HOUR, DAY) == T0 + HOUR
 
 
