@@ -19,7 +19,7 @@ from simulator.fleet import DeviceGroup
 from simulator.models import digits_images, digits_session
 from simulator.scenarios import DAY, HOUR, default_scenario
 
-DEVICES = 12
+DEVICES = 20
 BARE_RUNS = 20_000
 
 

@@ -80,6 +80,7 @@ class DemoOptions:
     api_url: str = ""
     dashboard_url: str = ""
     api_token: str = ""
+    dashboard_host: str = "127.0.0.1"
     workers: int = 2
     end_ns: int = 0
 
@@ -186,6 +187,8 @@ def stack_command(options: DemoOptions, data: Path) -> list[str]:
     command += ["--config", str(Path(__file__).parent / "demo_config")]
     if options.leave:
         command += ["--otlp-port", "0", "--api-port", "0", "--no-dashboard"]
+    else:
+        command += ["--dashboard-host", options.dashboard_host]
     return command
 
 

@@ -177,7 +177,8 @@ class Device:
     def _changes(self) -> Iterator[int]:
         """Yield the coming instants at which something other than a window's end happens."""
         plan, now = self.plan, self._now
-        for instant in (self._scenario.recent_ns, plan.update[0] if plan.update else None, plan.silent_from_ns):
+        update = plan.update[:1] if plan.update else ()
+        for instant in (self._scenario.recent_ns, *update, *(plan.offline or ()), plan.silent_from_ns):
             if instant is not None and instant > now:
                 yield instant
         if self._crash_at is not None:
@@ -219,6 +220,10 @@ class Device:
             self.tally.lose_open_window()
         elif self._crash_at is not None and now >= self._crash_at:
             self._crash()
+        elif plan.offline is not None and now in plan.offline:
+            # slices are an economy of the simulation: a device would have sent every window until it lost its network
+            if self._monitor is not None and not self._monitor.flush(FLUSH_TIMEOUT_S):
+                self.activity.undelivered += 1
         elif self._asleep_at(now):
             self._end_session("low_power")
         else:

@@ -79,13 +79,14 @@ def dash(**arguments: Any) -> None:
 @click.option("--days", type=click.IntRange(min=15), default=16, show_default=True, help="simulated days of history")
 @click.option("--seed", type=int, default=1, show_default=True, help="seed of the whole simulation")
 @click.option("--data", default=None, help="keep the data in this directory [default: a temporary one]")
-def demo(leave: bool, devices: int, days: int, seed: int, data: str | None) -> int:
+@click.option("--dashboard-host", default="127.0.0.1", show_default=True, help="address of the dashboard")
+def demo(leave: bool, devices: int, days: int, seed: int, data: str | None, dashboard_host: str) -> int:
     """Run a simulated fleet from inference to alert and show what was found."""
     from rich.console import Console
 
     from fleetpulse.demo import DemoOptions, run_demo
 
-    options = DemoOptions(leave=leave, devices=devices, days=days, seed=seed, data=data)
+    options = DemoOptions(leave=leave, devices=devices, days=days, seed=seed, data=data, dashboard_host=dashboard_host)
     return run_demo(options, Console())
 
 
