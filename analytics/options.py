@@ -41,6 +41,7 @@ class AnalyticsOptions:
     crash_loop_devices: int = 2
     completeness_hours: int = 24
     silence_floor_hours: float = 3.0
+    silence_rest_hours: float = 24.0
     silence_factor: float = 2.0
     silence_lookback_days: int = 14
     slo_period_days: int = 30

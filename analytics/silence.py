@@ -1,8 +1,9 @@
 """Devices that fell silent, against their own habits.
 
 A device is silent at T when more than max(3 h, 2 x its longest gap of the fortnight before) has passed since its last
-window ended: one that is switched off every night is not silent in the morning. A device unheard for a fortnight is
-forgotten.
+window ended: one that is switched off every night is not silent in the morning. A device that said goodbye (a session
+ended as somebody asked) is given a day, so that its first night is not news either. A device unheard for a fortnight
+is forgotten.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from analytics.options import MINUTE_NS
+from analytics.options import HOUR_NS, MINUTE_NS
 
 RUN_GAP_NS: Final = 30 * MINUTE_NS
 """Windows whose ends are closer than this are one run: no silence fits between them."""
 
 RUN_SCHEMA: Final = {
-    "device_id": pl.String, "start_ns": pl.Int64, "first_end_ns": pl.Int64, "end_ns": pl.Int64,
+    "device_id": pl.String, "start_ns": pl.Int64, "first_end_ns": pl.Int64, "end_ns": pl.Int64, "goodbye": pl.Boolean,
 }  # fmt: skip
+"""A run of windows; ``goodbye`` says that a session ended as expected in the hour of the run's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """The rule: least silence (ns), factor on the longest usual gap, and how far back a device is remembered (ns)."""
+    """The rule: least silence (ns), least silence after a goodbye (ns), factor on the longest usual gap, and how far back
+    a device is remembered (ns).
+    """
 
     floor_ns: int
+    rest_ns: int
     factor: float
     lookback_ns: int
 
@@ -45,7 +50,9 @@ class Spell:
 
 
 def runs(windows: pl.DataFrame) -> pl.DataFrame:
-    """Return the runs (``RUN_SCHEMA``) of (device_id, start_ns, time_ns) rows; a window without start is a point."""
+    """Return the runs (``RUN_SCHEMA``, no goodbyes yet) of (device_id, start_ns, time_ns) rows; a window without start
+    is a point.
+    """
     if windows.is_empty():
         return pl.DataFrame(schema=RUN_SCHEMA)
     ordered = windows.sort("device_id", "time_ns").with_columns(
@@ -61,8 +68,17 @@ def runs(windows: pl.DataFrame) -> pl.DataFrame:
             pl.col("time_ns").min().alias("first_end_ns"),
             pl.col("time_ns").max().alias("end_ns"),
         )
+        .with_columns(pl.lit(False).alias("goodbye"))
         .select(list(RUN_SCHEMA))
     )
+
+
+def with_goodbyes(found: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
+    """Return the runs with ``goodbye`` set from (device_id, hour_ns) rows of hours that hold an expected end."""
+    hour = ((pl.col("end_ns") - 1) // HOUR_NS * HOUR_NS).alias("hour_ns")
+    known = ends.select("device_id", "hour_ns").unique().with_columns(pl.lit(True).alias("ended"))
+    joined = found.with_columns(hour).join(known, on=["device_id", "hour_ns"], how="left")
+    return joined.with_columns(pl.col("ended").fill_null(False).alias("goodbye")).drop("hour_ns", "ended")
 
 
 def spells(found: pl.DataFrame, habits: Habits) -> list[Spell]:
@@ -88,7 +104,8 @@ def spells(found: pl.DataFrame, habits: Habits) -> list[Spell]:
     ).sort("device_id", "at_ns", "last")
     longest = pl.col("gap").rolling_max_by("at_ns", window_size=f"{habits.lookback_ns}i").over("device_id")
     usual = stamped.with_columns(longest.alias("longest")).filter("last").select("row", "longest")
-    patience = (pl.col("longest") * habits.factor).cast(pl.Int64).clip(lower_bound=habits.floor_ns)
+    least = pl.when(pl.col("goodbye")).then(habits.rest_ns).otherwise(habits.floor_ns)
+    patience = pl.max_horizontal((pl.col("longest") * habits.factor).cast(pl.Int64), least)
     forgotten = pl.col("end_ns") + habits.lookback_ns
     table = (
         ordered.join(usual, on="row")

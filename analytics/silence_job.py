@@ -12,7 +12,7 @@ import pyarrow as pa
 from analytics import daycache, grids, rows, runner
 from analytics.job import Job
 from analytics.options import DAY_NS, HOUR_NS, MINUTE_NS, AnalyticsOptions
-from analytics.silence import RUN_SCHEMA, Habits, Spell, known_at, runs, spells
+from analytics.silence import RUN_SCHEMA, Habits, Spell, known_at, runs, spells, with_goodbyes
 from collector.storage.base import Store
 from device_sdk.contract import attributes as a
 
@@ -28,7 +28,10 @@ _SCHEMA: Final = {**RUN_SCHEMA, "tier": pl.String}
 def habits_of(options: AnalyticsOptions) -> Habits:
     """Return the rule that the options describe."""
     return Habits(
-        int(options.silence_floor_hours * HOUR_NS), options.silence_factor, options.silence_lookback_days * DAY_NS
+        int(options.silence_floor_hours * HOUR_NS),
+        int(options.silence_rest_hours * HOUR_NS),
+        options.silence_factor,
+        options.silence_lookback_days * DAY_NS,
     )
 
 
@@ -36,9 +39,13 @@ def _load(store: Store, start_ns: int, end_ns: int) -> pl.DataFrame:
     """Return the runs of (start, end] with each device's class."""
     span = {"from_ns": start_ns + 1, "to_ns": end_ns + 1}
     windows = grids.to_frame(store.query("device_windows", span), ("device_id", "start_ns", "time_ns"))
+    if windows.is_empty():
+        return pl.DataFrame(schema=dict(_SCHEMA))
     hours = store.query("session_hours", {"from_ns": start_ns // HOUR_NS * HOUR_NS, "to_ns": end_ns})
-    tiers = grids.to_frame(hours, ("device_id", "tier", "hour_ns")).sort("hour_ns").group_by("device_id").last()
-    joined = runs(windows).join(tiers.select("device_id", "tier"), on="device_id", how="left")
+    known = grids.to_frame(hours, ("device_id", "tier", "hour_ns", "expected_ends")).sort("hour_ns")
+    tiers = known.group_by("device_id").last()
+    found = with_goodbyes(runs(windows), known.filter(pl.col("expected_ends") > 0))
+    joined = found.join(tiers.select("device_id", "tier"), on="device_id", how="left")
     return joined.with_columns(pl.col("tier").fill_null("")).select(
         [pl.col(name).cast(kind) for name, kind in _SCHEMA.items()]
     )

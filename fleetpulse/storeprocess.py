@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
@@ -46,7 +47,12 @@ class StoreProcess:
         self._alerts = AlertService(self.store, _alert_options(settings, config), clock_ns=time.time_ns)
         self._scheduler = Scheduler(
             self.store,
-            AnalyticsOptions(config_dir=config, public_url=settings.public_url, tick_s=settings.judge_interval_s),
+            AnalyticsOptions(
+                config_dir=config,
+                public_url=settings.public_url,
+                tick_s=settings.judge_interval_s,
+                compute_child=True,
+            ),
             clock_ns=time.time_ns,
             after=(self._alerts.evaluate,),
         )
@@ -91,4 +97,5 @@ class StoreProcess:
         return {"segments": stored.segments, "points": stored.points, "logs": stored.logs}
 
     def _metrics(self) -> Mapping[str, Any]:
-        return self._alerts.metrics()
+        judged = dataclasses.asdict(self._scheduler.counters)
+        return {**self._alerts.metrics(), **{f"judgement_{name}_total": count for name, count in judged.items()}}

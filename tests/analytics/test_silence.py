@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 from judgement_kit import DAY, HOUR, MINUTE, T0
 
-from analytics.silence import Habits, known_at, runs, spells
+from analytics.silence import Habits, known_at, runs, spells, with_goodbyes
 
-HABITS = Habits(3 * HOUR, 2.0, 14 * DAY)
+HABITS = Habits(3 * HOUR, 24 * HOUR, 2.0, 14 * DAY)
 
 
 def windows(**devices: list[tuple[float, float]]) -> pl.DataFrame:
@@ -44,6 +44,19 @@ def test_a_device_that_sleeps_every_night_is_silent_only_after_twice_its_night()
     frame = windows(a=nights)
     # the first night is longer than anything known of it: silent after 3 h, until the first window of the day ends
     assert silent_hours(frame, 400) == [("a", 21.0, 32.25), ("a", 114 + 28, 400)]
+
+
+def test_a_device_that_said_goodbye_has_a_day_before_it_is_silent():
+    found = runs(windows(a=[(0, 10)], b=[(0, 10)]))
+    ends = pl.DataFrame({"device_id": ["a"], "hour_ns": [T0 + 9 * HOUR]})
+    began = {spell.device_id: (spell.begin_ns - 1 - T0) / HOUR for spell in spells(with_goodbyes(found, ends), HABITS)}
+    assert began == {"a": 34.0, "b": 13.0}
+
+
+def test_a_first_night_after_a_goodbye_is_no_silence():
+    found = runs(windows(a=[(0, 10), (20, 30)]))
+    ends = pl.DataFrame({"device_id": ["a"], "hour_ns": [T0 + 9 * HOUR]})
+    assert [(spell.heard_ns - T0) / HOUR for spell in spells(with_goodbyes(found, ends), HABITS)] == [30.0]
 
 
 def test_an_old_gap_is_forgotten_after_the_lookback():
