@@ -63,8 +63,19 @@ class Capture:
         if whole.ndim == 1 and self.sample_shape == (1,):
             whole = whole[:, None]
         if whole.shape[1:] != self.sample_shape:
-            return None
+            return self._elastic_rows(whole)
         rows: NDArray[Any] = whole.reshape(len(whole), math.prod(self.sample_shape))[:, self.flat]
+        return rows
+
+    def _elastic_rows(self, whole: NDArray[Any]) -> NDArray[Any] | None:
+        """Return rows of samples of another size: statistics do not mind, columns and class vectors do."""
+        if not self.features or any(feature.kind == COLUMN for feature in self.features):
+            return None
+        size = math.prod(whole.shape[1:])
+        if size == 0:
+            return None
+        evenly = np.arange(self.width) * size // self.width  # a smaller sample repeats its elements
+        rows: NDArray[Any] = whole.reshape(len(whole), size)[:, evenly]
         return rows
 
 

@@ -15,7 +15,7 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import EndReason, LossReason
 from device_sdk.contract.events import Event
-from device_sdk.errors import guard
+from device_sdk.errors import guard, renew_after_fork
 from device_sdk.exporter import Exporter
 from device_sdk.host import HostReader
 from device_sdk.ledger import Ledger
@@ -119,7 +119,7 @@ class Engine(ExceptionSink):
         started = time.thread_time_ns()
         with self._lock:
             rows = sum(recorder.backlog() for recorder in self._recorders)
-            pause = _no_pause if self.clock.manual else _yield_interpreter
+            pause = None if self.clock.manual else _yield_interpreter
             for recorder in self._recorders:
                 recorder.fold(pause)
                 self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
@@ -341,11 +341,8 @@ def _yield_interpreter() -> None:
     time.sleep(0)
 
 
-def _no_pause() -> None:
-    return None
-
-
 def _after_fork_in_child() -> None:
+    renew_after_fork()
     for engine in list(_engines):
         with guard("starting over in a forked child"):
             engine.after_fork_in_child()

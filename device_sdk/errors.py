@@ -58,6 +58,11 @@ class _Guarding:
 _guarding = _Guarding()
 
 
+def renew_after_fork() -> None:
+    """Give a forked child its own lock: the parent's may have been held at the moment of the fork."""
+    _guarding.lock = threading.Lock()
+
+
 def raise_swallowed(value: bool) -> None:
     """Let the guard re-raise what it would swallow (for tests) or swallow again."""
     _guarding.reraise = value

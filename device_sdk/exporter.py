@@ -115,8 +115,8 @@ class Exporter:
             else:
                 payloads.append(payload)
         if unreadable:
-            self._spool.done(unreadable)
-            self._ledger.lost(kind == METRICS, LossReason.CORRUPT, len(unreadable))
+            still_queued = self._spool.done(unreadable)  # the rest was dropped, and counted, meanwhile
+            self._ledger.lost(kind == METRICS, LossReason.CORRUPT, still_queued)
             records = [record for record in records if record not in unreadable]
         if not payloads:
             return

@@ -291,13 +291,19 @@ class Recorder:
             lost, self._overrun = self._overrun, 0
         return lost
 
-    def fold(self, pause: Callable[[], None] = lambda: None) -> None:
-        """Fold everything recorded so far; ``pause`` is called between chunks. Only one thread may fold at a time."""
-        with np.errstate(all="ignore"):
-            waiting = len(self._slots)
-            for first in range(0, waiting, FOLD_ROWS):
-                self._fold_rows(self._slots[: min(FOLD_ROWS, waiting - first)])
-                pause()
+    def fold(self, pause: Callable[[], None] | None = None) -> None:
+        """Fold everything recorded so far, by one thread at a time.
+
+        With ``pause`` at most 64 rows are folded at once and it is called in between; without, nobody is waiting.
+        """
+        waiting = len(self._slots)
+        if waiting:
+            chunk = FOLD_ROWS if pause is not None else waiting
+            with np.errstate(all="ignore"):
+                for first in range(0, waiting, chunk):
+                    self._fold_rows(self._slots[: min(chunk, waiting - first)])
+                    if pause is not None:
+                        pause()
         plain = self._plain[:]
         del self._plain[: len(plain)]
         if plain:

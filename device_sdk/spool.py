@@ -128,9 +128,13 @@ class Spool:
                 chosen.append(record)
         return chosen
 
-    def done(self, records: Iterable[Record]) -> None:
-        """Remove records that were acknowledged or given up; files whose records are all done are deleted."""
+    def done(self, records: Iterable[Record]) -> int:
+        """Remove records that were acknowledged or given up and return how many were still queued.
+
+        Files whose records are all done are deleted.
+        """
         with self._lock:
+            before = sum(len(queue) for queue in self._queues)
             finished = {id(record) for record in records}
             for queue in self._queues:
                 while queue and id(queue[0]) in finished:  # nearly always: the sender works from the head
@@ -144,6 +148,7 @@ class Spool:
                 for record in members:
                     if id(record) in finished:
                         self._forget(record)
+            return before - sum(len(queue) for queue in self._queues)
 
     def usage(self) -> tuple[int, int]:
         """Return (bytes in memory, bytes on disk)."""

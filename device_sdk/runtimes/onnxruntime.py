@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
@@ -172,13 +172,20 @@ class WrappedSession:
         return type(self._session)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_session"], name)
+        session = self.__dict__.get("_session")
+        if session is None:  # half-made, by copy or pickle
+            raise AttributeError(name)
+        return getattr(session, name)
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._session, name, value)
 
     def __delattr__(self, name: str) -> None:
         delattr(self._session, name)
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> Any:
+        """Copy and pickle as the wrapped session does: the copy is not measured."""
+        return self._session.__reduce_ex__(protocol)
 
     def __dir__(self) -> list[str]:
         return dir(self._session)

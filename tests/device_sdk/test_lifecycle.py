@@ -309,8 +309,9 @@ def test_a_killed_process_loses_no_closed_window_in_durable_mode(bench: Any, tmp
                     for m in window.scope_metrics[0].metrics
                     if m.name == "edge.window.sequence"
                 ]
-    assert sequences == list(range(at[a.SESSION_LAST_SEQUENCE] + 1))
+    assert sequences == list(range(len(sequences)))  # every closed window, once
     assert len(sequences) >= 13
+    assert len(sequences) - 1 - at[a.SESSION_LAST_SEQUENCE] in (0, 1)  # death may strike between window and mark
 
 
 def test_an_uncaught_exception_is_told_at_exit_and_the_traceback_still_prints(collector: Any, tmp_path: Path) -> None:

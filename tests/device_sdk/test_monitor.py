@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_a_wrapped_session_looks_like_the_original(bench: Any, digits: Any) -> N
     wrapped.note = "kept"
     assert digits.note == "kept"
     assert set(dir(digits)) <= set(dir(wrapped))
+    assert type(copy.copy(wrapped)) is type(digits)
     with pytest.raises(AttributeError):
         _ = wrapped.no_such_attribute
 
@@ -489,16 +491,34 @@ class TestBadInput:
         assert total(world.named("edge.inference.samples")) == 6
         assert world.named("edge.input.value") == []
 
-    def test_shapes_that_change_between_runs_are_all_counted(self, bench: Any, tmp_path: Path) -> None:
+    def test_images_of_changing_size_are_all_counted_and_watched(self, bench: Any, tmp_path: Path) -> None:
         world = bench(signals=Signals(features=(Feature("mean", kind="mean"),)))
         wrapped = world.monitor.wrap(image_model(tmp_path / "image.onnx"))
-        for size in (8, 8, 16, 8, 32):
+        for size in (8, 8, 16, 8, 64, 2):
             wrapped.run(None, {"x": np.ones((1, 3, size, size), dtype=np.float32)})
         world.window()
-        assert total(world.named("edge.inference.duration")) == 5
+        assert total(world.named("edge.inference.duration")) == 6
         ((_, folded),) = world.named("edge.signal.samples")
+        assert folded.as_int == 6
+        ((_, means),) = world.named("edge.input.value")
+        assert (means.positive.offset, list(means.positive.bucket_counts)) == (-1, [6])  # 1.0, the top of its bucket
+        assert world.named("edge.loss.measurements") == []
+
+    def test_columns_of_a_table_that_grew_are_counted_as_not_folded(self, bench: Any, tmp_path: Path) -> None:
+        graph = helper.make_graph(
+            [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=1)],
+            "any_width",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, None])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+        )
+        world = bench()
+        wrapped = world.monitor.wrap(session_of(save(graph, tmp_path / "any.onnx")))
+        for width in (4, 4, 5):
+            wrapped.run(None, {"x": rows(1, width)})
+        world.window()
+        assert total(world.named("edge.inference.duration")) == 3
         ((at, lost),) = world.named("edge.loss.measurements")
-        assert (folded.as_int, lost.as_int, at[a.LOSS_REASON]) == (3, 2, "ring_overrun")
+        assert (lost.as_int, at[a.LOSS_REASON]) == (1, "ring_overrun")
 
     def test_a_caller_that_reuses_its_buffer_changes_nothing_measured(self, bench: Any, digits: Any) -> None:
         world, wrapped = self.world(bench, digits)
