@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,9 @@ PAGES = (
     ("SLOs", "slo", slo.draw),
     ("Devices", "devices", devices.draw),
     ("Alerts", "alerts", alerts.draw),
+)
+NEVER_ANSWERED = (
+    "The collector has not answered since this dashboard started. The page fills itself as soon as it does."
 )
 REFRESH_S = 10
 WAIT_S = 3
@@ -165,44 +169,42 @@ def _watch(reader: Reader, seen: tuple[int, bool]) -> None:
         st.rerun()
 
 
-def _page(draw: object, reader: Reader) -> None:
-    """Draw one page: filters, status, then the page itself or the state that stands for it."""
+def _frame(reader: Reader) -> Scope | None:
+    """Draw what every page has above it: outage, filters, status. None when there is nothing a page could show.
+
+    It runs in the entry script, outside the pages: only so do the filters outlive a change of page.
+    """
     zone = _zone()
     _down(reader, zone)
     latest = tuple(reader.verdicts("kpis"))
     anchor = _newest(reader)
-    if not latest:
+    if not latest and not anchor:
         if reader.outage is None and not reader.devices():
             _first_start(reader)
-            return
-        anchor = anchor or reader.as_of_ns()
-    if reader.outage is not None and not anchor:
-        cards.html(
-            markup.state(
-                "Nothing to show yet",
-                (
-                    "The collector has not answered since this dashboard "
-                    "started. The page fills itself as soon as it does."
-                ),
-            )
-        )
-        _watch(reader, (0, True))
-        return
+            return None
+        if reader.outage is not None:
+            cards.html(markup.state("Nothing to show yet", NEVER_ANSWERED))
+            _watch(reader, (0, True))
+            return None
     with st.container(horizontal=True, key="filters", vertical_alignment="center"):
         span, model, tier = _filters(latest)
-        scope = Scope(reader, span, model, tier, anchor or time.time_ns(), time.time_ns(), zone, latest)
+        now_ns = time.time_ns()
+        scope = Scope(reader, span, model, tier, anchor or now_ns, now_ns, zone, latest)
         _status(scope)
-    if (model or tier) and not findings.anything(scope):
-        cards.html(
-            markup.state(
-                "No device matches",
-                f"Nothing was judged for {findings.filter_words(scope)}. Clear a filter to see the fleet.",
-            )
-        )
+    return scope
+
+
+def _page(draw: Callable[[Scope], None], held: list[Scope]) -> None:
+    """Draw one page, or say that the filters leave nothing to draw."""
+    if not held:
+        return
+    scope = held[0]
+    if (scope.model or scope.tier) and not findings.anything(scope):
+        text = f"Nothing was judged for {findings.filter_words(scope)}. Clear the filters to see the fleet."
+        cards.html(markup.state("No device matches", text))
         st.button("Clear the filters", on_click=_clear)
     else:
-        draw(scope)  # type: ignore[operator]
-    _watch(reader, (anchor, reader.outage is not None))
+        draw(scope)
 
 
 def _clear() -> None:
@@ -217,11 +219,17 @@ def main() -> None:
     )
     st.html(stylesheet.css())
     reader = _reader(api_url(), api_token())
+    held: list[Scope] = []
     pages = [
-        st.Page(partial(_page, draw, reader), title=title, url_path=path or None, default=not path)
+        st.Page(partial(_page, draw, held), title=title, url_path=path or None, default=not path)
         for title, path, draw in PAGES
     ]
-    st.navigation(pages, position="top").run()
+    chosen = st.navigation(pages, position="top")
+    scope = _frame(reader)
+    if scope is not None:
+        held.append(scope)
+        chosen.run()
+        _watch(reader, (_newest(reader), reader.outage is not None))
 
 
 main()

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dashboards import formats
 from dashboards.rows import Alert, Verdict, cohort_label, worst
 from dashboards.scope import Scope
+from device_sdk.contract import attributes as a
 
+MODEL_KINDS = frozenset({"drift", "latency"})
 KPI_NAMES = {
     "crash_free_time": "crash-free time",
     "crash_free_sessions": "crash-free sessions",
@@ -135,7 +137,7 @@ def foot(row: Verdict, note: str = "") -> str:
     return " · ".join(part for part in (interval(row), target(row) or blind, note) if part)
 
 
-def alert_words(scope: Scope, alert: Alert) -> str:
+def alert_words(scope: Scope, alert: Alert, *, since: bool = True) -> str:
     """Say in a few words what an alert is about, where and since when; the full sentence is its summary."""
     facts = alert.evidence
     subject = " ".join(str(facts[key]) for key in ("model", "version") if facts.get(key))
@@ -152,8 +154,9 @@ def alert_words(scope: Scope, alert: Alert) -> str:
     )
     if name == "crash_loop":
         what = f"{formats.plural(alert.devices, 'device')} crash in a loop"
-    where = "" if alert.where == "fleet" else f" on {alert.where}"
-    return f"{what}{where} since {scope.clock(alert.onset_ns)}"
+    place = cohort_label({k: v for k, v in alert.cohort.items() if kind not in MODEL_KINDS or k not in a.MODEL_KEYS})
+    where = f" on {place}" if place else ""
+    return f"{what}{where}" + (f" since {scope.clock(alert.onset_ns)}" if since else "")
 
 
 def fleet_sentence(
@@ -176,21 +179,15 @@ def fleet_sentence(
         return level, f"{count} {need} you: {'; '.join(said)}{more}.", second
     if missed:
         names = [f"{kpi_name(row.name)} of {row.subject or row.where}" for row in missed]
-        return (
-            "warn",
-            (
-                f"No alert fires, but {formats.listing(names, 2)} "
-                f"{'misses its' if len(names) == 1 else 'miss their'} target."
-            ),
-            second,
-        )
+        verb = "misses its" if len(names) == 1 else "miss their"
+        return "warn", f"No alert fires, but {formats.listing(names, 2)} {verb} target.", second
     if not judged:
-        return (
-            "none",
-            "Nothing has been judged yet: too little data for any verdict.",
-            "The first verdicts come after the first full hour.",
-        )
-    return "ok", f"Nothing needs you: all {formats.plural(judged, 'indicator')} hold their target.", second
+        first = "The first verdicts come after the first full hour."
+        return "none", "Nothing has been judged yet: too little data for any verdict.", first
+    every = (
+        "the one judged indicator holds its" if judged == 1 else f"all {formats.number(judged)} indicators hold their"
+    )
+    return "ok", f"Nothing needs you: {every} target.", second
 
 
 def change(before: float | None, after: float | None, tolerance: float = 0.12) -> str:
@@ -379,9 +376,10 @@ def slo_sentence(
             "SLOs are OpenSLO files; the first burn rates come after the first full hour.",
         )
     head = rows[0]
-    left = head.number("budget_left")
-    if left is not None and left <= 0:
-        return "bad", f"The {head.name} budget is spent.", second
+    spent = [row.name for row in rows if (left := row.number("budget_left")) is not None and left <= 0]
+    if spent:
+        word = "budget is" if len(spent) == 1 else "budgets are"
+        return "bad", f"The {formats.listing(spent)} {word} spent.", second
     if head.level in ("bad", "warn") and empty_ns:
         away = formats.duration(empty_ns - scope.anchor_ns)
         between = (

@@ -22,6 +22,8 @@ def number(value: float | None) -> str:
         return DASH
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
+    if 0 < value < 0.001:
+        return "<0.001"
     if abs(value) < 1:
         return f"{value:#.2g}"
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0

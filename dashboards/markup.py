@@ -65,8 +65,9 @@ def verdict(level: str, title: str, more: str) -> str:
 
 def head(title: str, subtitle: str = "") -> str:
     """Draw a card's finding and what is drawn below it."""
+    top = f"<h2>{escape(title)}</h2>" if title else ""
     tail = f"<p>{escape(subtitle)}</p>" if subtitle else ""
-    return f'<div class="fp-head"><h2>{escape(title)}</h2>{tail}</div>'
+    return f'<div class="fp-head">{top}{tail}</div>'
 
 
 def quiet(text: str) -> str:

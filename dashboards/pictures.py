@@ -22,8 +22,8 @@ def _shape() -> Spec:
 @lru_cache(maxsize=64)
 def _forest(count: int, unit: str, value_format: str, width: int) -> Spec:
     y: Spec = {**name("series"), "sort": None, "axis": {**NAMES, "labelLimit": width, "minExtent": 40}}
-    axis = {"title": unit or None, "format": value_format, "tickCount": 6, "domain": False, "labelOverlap": True}
-    x: Spec = {**number("y"), "scale": {"zero": True, "nice": True}, "axis": axis}
+    axis = {"title": unit or None, "format": value_format, "tickCount": 5, "domain": False, "labelOverlap": True}
+    x: Spec = {**number("y"), "scale": {"zero": True, "nice": True}, "axis": {**axis, "labelSeparation": 6}}
     low, high = {**x, "field": "lo"}, {"field": "hi"}
     floor = {"type": "bar", "color": "var(--fp-ref)", "opacity": 0.22, "height": 14}
     dots = {
@@ -88,7 +88,6 @@ def _heat(time_format: str, height: int) -> Spec:
         layer(cell, ("cell",), x=x, x2={"field": "t2"}, y=y, y2={"field": "hi"}, tooltip=TIP, opacity=strength),
         layer({"type": "rect", "color": "var(--fp-ref)", "opacity": 0.16}, ("gap",), x=x, x2={"field": "t2"}),
         layer(DASHED, ("target",), y=y),
-        text(("targetname",), {"align": "left", "baseline": "bottom", "dy": -2, "dx": 3}, x=x, y=y),
         layer({"type": "line", "strokeWidth": 2, **warm}, ("line",), x=x, y=y),
         text(("end",), {"align": "left", "dx": 6, "fontSize": 12, **warm}, x=x, y=y),
         text(("gapname",), {"angle": 270}, x=x, y={"value": height // 2}),

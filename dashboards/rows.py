@@ -155,8 +155,11 @@ class Verdict:
 
 def cohort_label(cohort: Json) -> str:
     """Write a cohort as its values: "cam-v2 · firmware 2.2.0"; unknown keys keep their last part as a name."""
-    parts = []
+    model = " ".join(str(cohort[key]) for key in a.MODEL_KEYS if cohort.get(key))
+    parts = [model] if model else []
     for key, value in cohort.items():
+        if key in a.MODEL_KEYS:
+            continue
         name = SHORT_KEYS.get(key, key.rsplit(".", 1)[-1])
         parts.append(str(value) if key in {a.TIER, a.REGION} else f"{name} {value}")
     return " · ".join(parts)

@@ -9,7 +9,8 @@ from typing import Final
 from dashboards import formats
 from dashboards.data import Reader
 from dashboards.formats import DAY_NS, HOUR_NS
-from dashboards.rows import Verdict
+from dashboards.rows import Alert, Verdict
+from device_sdk.contract import attributes as a
 
 RANGES: Final = {"6h": 6 * HOUR_NS, "24h": DAY_NS, "7d": 7 * DAY_NS, "30d": 30 * DAY_NS}
 RANGE_DEFAULT: Final = "24h"
@@ -75,6 +76,15 @@ class Scope:
     def admits(self, row: Verdict) -> bool:
         """Say whether a row is inside the model and tier filters; rows not split by them pass."""
         return not ((self.model and row.model and row.model != self.model) or (self.tier and row.tier != self.tier))
+
+    def admits_model(self, model: str) -> bool:
+        """Say whether a model ('' for none in particular) is inside the model filter."""
+        return not self.model or not model or model == self.model
+
+    def admits_alert(self, alert: Alert) -> bool:
+        """Say whether an alert is inside the filters; one that is not limited to a tier or model concerns all."""
+        tier = alert.cohort.get(a.TIER, "")
+        return self.admits_model(alert.cohort.get(a.MODEL_NAME, "")) and (not self.tier or tier in ("", self.tier))
 
     def clock(self, ns: int | None) -> str:
         """Write a time in the reader's zone, with the day when it is not the anchor's."""

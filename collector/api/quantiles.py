@@ -6,14 +6,18 @@ no quantile. Cumulative streams become increments first: a decrease or a new sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from collector.storage.fold import Buckets, Ints, fold_buckets, ints, lists, lowest, totals
+from collector.storage.fold import SHIFT_MAX, Buckets, Ints, common_scale, fold_buckets, ints, lists, totals
+
+WIDTH_MAX: Final = 20_000
+"""Most buckets a side of a merged histogram; beyond it comes to a lower scale, with every count kept."""
 
 Cell: TypeAlias = tuple[int, int, int]
 """(sign, bucket index, count) of one bucket; sign 0 is the zero bucket."""
@@ -55,8 +59,10 @@ def _cells(histogram: Histogram) -> Iterator[Cell]:
 
 def _power(index: float, scale: int) -> float:
     """Return ``base ** index``; infinite where a double cannot hold it."""
-    exponent = index * 2.0**-scale
-    return float("inf") if exponent >= 1024 else float(2.0**exponent)
+    try:
+        return float(2.0 ** math.ldexp(index, -scale))
+    except OverflowError:
+        return math.inf if index > 0 else 0.0
 
 
 def _exponential(histogram: Histogram, q: float) -> float | None:
@@ -101,12 +107,12 @@ def merge(raw: pa.Table, group: Ints, groups: int, bounds: Sequence[Sequence[flo
     ``bounds`` holds the explicit bounds of each group, empty for exponential histograms.
     """
     scale = ints(raw.column("scale"))
-    target = lowest(group, groups, scale, 0)
+    sides = [
+        (ints(raw.column(f"{side}_offset")), lists(raw.column(f"{side}_counts"))) for side in ("positive", "negative")
+    ]
+    target = common_scale(group, groups, scale, sides, WIDTH_MAX)
     shift = scale - target[group]
-    positive, negative = (
-        fold_buckets(group, groups, shift, ints(raw.column(f"{side}_offset")), lists(raw.column(f"{side}_counts")))
-        for side in ("positive", "negative")
-    )
+    positive, negative = (fold_buckets(group, groups, shift, offset, counts) for offset, counts in sides)
     explicit = fold_buckets(group, groups, shift * 0, shift * 0, lists(raw.column("counts")))
     count = totals(group, groups, ints(raw.column("count")))
     zero = totals(group, groups, ints(raw.column("zero_count")))
@@ -190,6 +196,6 @@ def _by_index(row: dict[str, Any], side: str, shift: int) -> dict[int, int]:
     cells: dict[int, int] = {}
     for position, count in enumerate(row[f"{side}_counts"]):
         if count:
-            index = (row[f"{side}_offset"] + position) >> shift
+            index = (row[f"{side}_offset"] + position) >> min(shift, SHIFT_MAX)
             cells[index] = cells.get(index, 0) + count
     return cells

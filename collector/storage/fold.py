@@ -6,8 +6,9 @@ about 0.1 us a bucket and is the same for every engine. Counts stay int64 throug
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -77,11 +78,38 @@ def totals(group: Ints, groups: int, values: Ints) -> Ints:
     return result
 
 
+SHIFT_MAX: Final = 63
+"""Every int64 index shifted further than this is what it is shifted by this: 0 or -1."""
+
+
+def common_scale(group: Ints, groups: int, scale: Ints, sides: Sequence[tuple[Ints, Lists]], width_max: int) -> Ints:
+    """Return the scale that each group's exponential histograms come to: the lowest among them, or lower still.
+
+    Lower where a side would span more than ``width_max`` buckets, as single values at a sender's scale 20 do.
+    ``sides`` holds (offset of each row, bucket lists).
+    """
+    target = lowest(group, groups, scale, 0)
+    shift = np.minimum(scale - target[group], SHIFT_MAX)
+    coarser = np.zeros(groups, np.int64)
+    for offset, counts in sides:
+        used = counts.lengths > 0
+        first, last = offset[used] >> shift[used], (offset + counts.lengths - 1)[used] >> shift[used]
+        low = lowest(group[used], groups, first, 0)
+        high = -lowest(group[used], groups, -last, 0)
+        while True:
+            wide = (high >> coarser) - (low >> coarser) >= width_max
+            if not wide.any():
+                break
+            coarser[wide] += 1
+    return target - coarser
+
+
 def fold_buckets(group: Ints, groups: int, shift: Ints, offset: Ints, counts: Lists) -> Buckets:
     """Sum bucket lists by group after moving index i of each row to ``i >> shift``; empty ends are trimmed.
 
     ``shift`` >= 0 is how much coarser a row becomes: its own scale less that of its group.
     """
+    shift = np.minimum(shift, SHIFT_MAX)
     lengths = counts.lengths
     row = np.repeat(np.arange(len(lengths)), lengths)
     index = np.arange(len(counts.values)) - np.repeat(counts.starts[:-1], lengths)

@@ -35,8 +35,10 @@ _DICTIONARIES: Final = {"series": "series", "resources": "resource", "cohorts": 
 
 _WINDOWS: Final = """
 create or replace temp table t_windows as
-select stream, start_ns, time_ns, min(received_ns) as received_ns, max(sequence) as sequence,
-       max(window_count) as window_count, max(window_points) as window_points
+select stream, start_ns, time_ns, min(received_ns) as received_ns,
+       max(case when sequence between 0 and 9007199254740992 then sequence end) as sequence,
+       max(case when window_count between 1 and 1000000000 then window_count end) as window_count,
+       max(case when window_points between 0 and 1000000000 then window_points end) as window_points
 from b_windows group by stream, start_ns, time_ns"""
 _KNOWN: Final = """
 create or replace temp table t_known as
@@ -83,6 +85,8 @@ _NEW_LOGS: Final = f"""
 create or replace temp table t_logs as
 select {_LOG_COLUMNS} from b_logs l where not exists (select 1 from logs x where x.uid = l.uid)
 qualify row_number() over (partition by uid order by received_ns, i) = 1"""
+_JUDGEABLE: Final = "time_ns < 4000000000000000000"
+"""Hours beyond the year 2096 are stored but never rolled up: adding to them could overflow."""
 _HOUR: Final = f"(time_ns - 1) - (((time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS}"
 
 
@@ -226,7 +230,9 @@ def _put_points(
         return
     if not known and not _count(connection, _TWINS) and not _spreads(tables["points"]):
         connection.execute(f"insert into points ({_POINT_COLUMNS}) select {_POINT_COLUMNS} from b_points")
-        connection.execute(f"insert into dirty select distinct {_HOUR}, $now from b_points", {"now": now_ns})
+        connection.execute(
+            f"insert into dirty select distinct {_HOUR}, $now from b_points where {_JUDGEABLE}", {"now": now_ns}
+        )
         counts.points += total
         return
     _put_suspicious(connection, span, counts, now_ns)
@@ -251,7 +257,7 @@ def _put_suspicious(
     )
     connection.execute(
         f"insert into dirty select distinct {_HOUR}, $now from b_points b "
-        "semi join (select i from t_fate where fate = 'new') f on f.i = b.i",
+        f"semi join (select i from t_fate where fate = 'new') f on f.i = b.i where {_JUDGEABLE}",
         {"now": now_ns},
     )
     connection.execute(
@@ -278,7 +284,8 @@ def _put_logs(connection: duckdb.DuckDBPyConnection, total: int, counts: Counts,
     if new:
         connection.execute(f"insert into logs ({_LOG_COLUMNS}) select {_LOG_COLUMNS} from t_logs")
         connection.execute(
-            f"insert into dirty select distinct {_HOUR}, $now from t_logs where event_name = 'session.end'",
+            f"insert into dirty select distinct {_HOUR}, $now from t_logs "
+            f"where event_name = 'session.end' and {_JUDGEABLE}",
             {"now": now_ns},
         )
     if total > new:

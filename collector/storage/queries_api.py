@@ -28,7 +28,7 @@ with page as (
     from points p
     where p.series in (select series from series where metric = $metric)
       and ($device = '' or p.stream in (select stream from streams where device_id = $device))
-      and p.time_ns >= $from_ns and p.time_ns < $to_ns and p.time_ns >= $after_ns
+      and p.time_ns >= $from_ns and (p.time_ns < $to_ns or $to_ns = 9223372036854775807) and p.time_ns >= $after_ns
       and (p.time_ns > $after_ns
            or (lower(hex(p.series)), lower(hex(p.stream)), p.start_ns)
               > ($after_series, $after_stream, $after_start_ns))
@@ -58,7 +58,9 @@ join (select rowid as sid, series, kind, temporality from series
 join streams st on st.stream = p.stream
 join resources r on r.resource = p.resource
 where not p.no_recorded_value and ($device = '' or st.device_id = $device)"""
-_RAW_HISTOGRAMS: Final = f"{_RAW_COLUMNS} and p.time_ns >= $from_ns and p.time_ns < $to_ns"
+_RAW_HISTOGRAMS: Final = (
+    f"{_RAW_COLUMNS} and p.time_ns >= $from_ns and (p.time_ns < $to_ns or $to_ns = 9223372036854775807)"
+)
 # The last point of each cumulative stream before the range: what the first one inside it is measured against.
 _RAW_BEFORE: Final = f"""{_RAW_COLUMNS} and p.time_ns < $from_ns and s.temporality = 'cumulative'
 qualify row_number() over (partition by p.series, p.stream order by p.time_ns desc, p.start_ns desc) = 1"""
@@ -72,7 +74,7 @@ select l.uid, l.time_ns, l.observed_ns, l.received_ns, s.device_id, l.event_name
        l.body, l.trace_id, l.span_id, l.attributes, r.attributes as resource
 from logs l join streams s on s.stream = l.stream join resources r on r.resource = l.resource
 where ($device = '' or s.device_id = $device) and ($event_name = '' or l.event_name = $event_name)
-  and l.time_ns >= $from_ns and l.time_ns < $to_ns
+  and l.time_ns >= $from_ns and (l.time_ns < $to_ns or $to_ns = 9223372036854775807)
   and (l.time_ns > $after_ns or (l.time_ns = $after_ns and l.uid > $after_uid))
 order by l.time_ns, l.uid limit $limit"""
 

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.storage.fold import fold_buckets, group_ids, ints, lists, lowest, totals
+from collector.storage.fold import common_scale, fold_buckets, group_ids, ints, lists, totals
 from collector.storage.named import ANY, INT, STR, NamedQuery, Param
 from collector.storage.put import DAY_NS
+from collector.storage.rollup import WIDTH_MAX
 from device_sdk.contract import metrics as m
 
 _COHORT: Final = "c.attributes as cohort, c.tier, c.region, c.ring, c.firmware"
@@ -19,10 +20,10 @@ _LIVE: Final = """
 live as (
     select hour_ns, arrival_day, max(gen) as gen, count(*) over (partition by hour_ns) as parts
     from contributions where hour_ns >= $from_ns and hour_ns < $to_ns group by hour_ns, arrival_day)"""
-_LIVE_SLOTS: Final = f"""
+_LIVE_SLOTS: Final = """
 live as (
     select hour_ns, arrival_day, max(gen) as gen
-    from contributions where hour_ns >= $from_ns - {3_600_000_000_000} and hour_ns < $to_ns
+    from contributions where hour_ns + 3600000000000 >= $from_ns and hour_ns < $to_ns
     group by hour_ns, arrival_day)"""
 _ON_LIVE: Final = "on l.hour_ns = d.hour_ns and l.arrival_day = d.arrival_day and l.gen = d.gen"
 _SERIES: Final = """
@@ -55,7 +56,11 @@ def merge_days(table: pa.Table) -> pa.Table:
     group, first = group_ids(*keys)
     groups = len(first)
     scale = ints(table.column("scale"))
-    target = lowest(group, groups, scale, 0)
+    sides = {
+        side: (ints(table.column(f"{side}_offset")), lists(table.column(f"{side}_counts")))
+        for side in ("positive", "negative")
+    }
+    target = common_scale(group, groups, scale, list(sides.values()), WIDTH_MAX)
     shift = scale - target[group]
     merged = table.take(pa.array(first)).drop_columns(["parts", "cid", "sid"])
     value = np.zeros(groups, np.float64)
@@ -63,9 +68,8 @@ def merge_days(table: pa.Table) -> pa.Table:
     replaced: dict[str, pa.Array] = {"value": pa.array(value), "scale": pa.array(target, pa.int16())}
     for name in ("count", "zero_count"):
         replaced[name] = pa.array(totals(group, groups, ints(table.column(name))))
-    for side in ("positive", "negative"):
-        offset = ints(table.column(f"{side}_offset"))
-        buckets = fold_buckets(group, groups, shift, offset, lists(table.column(f"{side}_counts")))
+    for side, (offset, counts) in sides.items():
+        buckets = fold_buckets(group, groups, shift, offset, counts)
         replaced[f"{side}_offset"] = pa.array(buckets.offset, pa.int32())
         replaced[f"{side}_counts"] = buckets.counts.to_arrow()
     explicit = fold_buckets(group, groups, shift * 0, shift * 0, lists(table.column("counts")))
@@ -158,6 +162,11 @@ order by g.device_id"""
 _WINDOWS: Final = """
 select distinct s.device_id, w.start_ns, w.time_ns from windows w join streams s on s.stream = w.stream
 where w.time_ns >= $from_ns and w.time_ns < $to_ns order by s.device_id, w.time_ns, w.start_ns"""
+_SEQUENCES: Final = f"""
+select s.device_id, lower(hex(w.stream)) as stream, {_COHORT}, w.start_ns, w.time_ns, w.sequence, w.window_count
+from windows w join streams s on s.stream = w.stream join cohorts c on c.cohort = s.cohort
+where w.sequence is not null and w.time_ns > $from_ns and w.time_ns <= $to_ns
+order by s.device_id, w.stream, w.time_ns"""
 _EVENTS: Final = f"""
 select l.time_ns, s.device_id, l.event_name,
        coalesce(json_extract_string(l.attributes, '$."edge.session.end.reason"'), '') as reason,
@@ -184,5 +193,6 @@ ROLLUP_QUERIES: Final[dict[str, NamedQuery]] = {
     "max_time_received_before": NamedQuery(_MAX_TIME, {"received_ns": INT}),
     "device_activity": NamedQuery(_ACTIVITY, {"at_ns": INT, "lookback_ns": INT}),
     "device_windows": NamedQuery(_WINDOWS, _SPAN),
+    "window_sequences": NamedQuery(_SEQUENCES, _SPAN),
     "session_events": NamedQuery(_EVENTS, _SPAN),
 }

@@ -16,7 +16,18 @@ import pyarrow as pa
 
 from collector.storage import sli
 from collector.storage.base import SliSpec
-from collector.storage.fold import Buckets, Ints, Lists, exploded, fold_buckets, group_ids, ints, lists, lowest, totals
+from collector.storage.fold import (
+    Buckets,
+    Ints,
+    Lists,
+    common_scale,
+    exploded,
+    fold_buckets,
+    group_ids,
+    ints,
+    lists,
+    totals,
+)
 from collector.storage.put import DAY_NS, HOUR_NS
 from device_sdk.contract import metrics as m
 
@@ -31,6 +42,14 @@ DEVICE_HOUR_METRICS: Final = tuple(
 
 CHUNK_POINTS: Final = 300_000
 """Histogram points folded at once: about 250 MB of arrays."""
+
+WIDTH_MAX: Final = 1024
+"""Most buckets a side of a device's hour holds; at scale 4 they span a factor of 2**64."""
+
+COUNT_MAX: Final = 2**44
+VALUE_MAX: Final = 1e15
+SCALE_MIN, SCALE_MAX = -20, 40
+"""A point beyond these is nonsense. It is stored and shown, but must not overflow what its fleet is judged by."""
 
 _TABLES: Final = ("device_hours", "distribution_hours", "session_hours", "sli_minutes", "sli_bad_devices")
 HOUR_OF: Final = f"(p.time_ns - 1) - (((p.time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS}"
@@ -64,14 +83,16 @@ join r_series s on s.series = p.series
 join r_streams st on st.stream = p.stream
 join r_cohorts c on c.cohort = p.cohort
 where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
-  and {HOUR_OF} in (select hour_ns from r_hours)"""
+  and {HOUR_OF} in (select hour_ns from r_hours)
+  and coalesce(p.count, 0) <= {COUNT_MAX} and coalesce(p.scale, 0) between {SCALE_MIN} and {SCALE_MAX}"""
 _NUMBERS: Final = f"""
 insert into device_hours
 select x.hour_ns, x.arrival_day, $gen, d.device_id, c.cohort, s.series, x.value, 0, 0, 0, 0, [], 0, [], []
 from (
     select {HOUR_OF} as hour_ns, {DAY_OF} as arrival_day, st.did, c.cid, s.sid,
            sum(coalesce(p.value_double, p.value_int)) as value
-    {_FROM} and not s.bucketed group by 1, 2, 3, 4, 5) x
+    {_FROM} and not s.bucketed and abs(coalesce(p.value_double, p.value_int)) <= {VALUE_MAX}
+    group by 1, 2, 3, 4, 5) x
 join r_devices d on d.did = x.did join r_cohorts c on c.cid = x.cid join r_series s on s.sid = x.sid"""
 _HISTOGRAMS: Final = f"""
 select {HOUR_OF} as hour_ns, {DAY_OF} as arrival_day, st.did, c.cid, s.sid, p.count, coalesce(p.scale, 0) as scale,
@@ -90,21 +111,20 @@ select x.hour_ns, x.arrival_day, $gen, c.cohort, s.series, x.side, x.scale, x.bu
 from b_exploded x join r_cohorts c on c.cid = x.cid join r_series s on s.sid = x.sid"""
 
 _EXPECTED: Final = """json_extract_string(p.attributes, '$."edge.session.end.expected"') = 'true'"""
+_SESSION_VALUE: Final = "coalesce(p.value_double, p.value_int)"
 _SESSIONS: Final = f"""
 insert into session_hours
 select hour_ns, arrival_day, $gen, device_id, cohort, sum(observed_s), cast(sum(starts) as bigint),
        cast(sum(expected_ends) as bigint), cast(sum(unexpected_ends) as bigint)
 from (
     select {HOUR_OF} as hour_ns, {DAY_OF} as arrival_day, st.device_id, p.cohort,
-           case when s.metric = '{m.SESSION_TIME.name}' then coalesce(p.value_double, p.value_int) else 0 end
-               as observed_s,
-           case when s.metric = '{m.SESSION_STARTS.name}' then coalesce(p.value_int, p.value_double) else 0 end
-               as starts,
+           case when s.metric = '{m.SESSION_TIME.name}' then {_SESSION_VALUE} else 0 end as observed_s,
+           case when s.metric = '{m.SESSION_STARTS.name}' then {_SESSION_VALUE} else 0 end as starts,
            0 as expected_ends, 0 as unexpected_ends
     from points p join series s on s.series = p.series join r_streams st on st.stream = p.stream
     where s.metric in ('{m.SESSION_TIME.name}', '{m.SESSION_STARTS.name}') and s.temporality = 'delta'
       and p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
-      and {HOUR_OF} in (select hour_ns from r_hours)
+      and {HOUR_OF} in (select hour_ns from r_hours) and {_SESSION_VALUE} between 0 and 1e9
     union all
     select {HOUR_OF}, {DAY_OF}, st.device_id, p.cohort, 0, 0,
            case when {_EXPECTED} then 1 else 0 end, case when {_EXPECTED} then 0 else 1 end
@@ -201,14 +221,12 @@ def fold_points(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
     group, first = group_ids(*keys.values())
     groups = len(first)
     scale = ints(raw.column("scale"))
-    target = lowest(group, groups, scale, 0)
+    sides = [
+        (ints(raw.column(f"{side}_offset")), lists(raw.column(f"{side}_counts"))) for side in ("positive", "negative")
+    ]
+    target = common_scale(group, groups, scale, sides, WIDTH_MAX)
     shift = scale - target[group]
-    positive = fold_buckets(
-        group, groups, shift, ints(raw.column("positive_offset")), lists(raw.column("positive_counts"))
-    )
-    negative = fold_buckets(
-        group, groups, shift, ints(raw.column("negative_offset")), lists(raw.column("negative_counts"))
-    )
+    positive, negative = (fold_buckets(group, groups, shift, offset, counts) for offset, counts in sides)
     explicit = _from_zero(fold_buckets(group, groups, shift * 0, shift * 0, lists(raw.column("counts"))))
     zero = totals(group, groups, ints(raw.column("zero_count")))
     folded = pa.table(
@@ -248,8 +266,9 @@ def _cohort_cells(keys: list[Ints], scale: Ints, sides: list[tuple[int, Buckets]
     cohort, first = group_ids(*keys, scale)
     parts: list[tuple[int, Ints, Ints, Ints]] = []
     for side, buckets in sides:
-        folded = fold_buckets(cohort, len(first), scale * 0, buckets.offset, buckets.counts)
-        parts.append((side, *exploded(folded)))
+        device, index, n = exploded(buckets)
+        cell, at = group_ids(cohort[device], index)
+        parts.append((side, cohort[device][at], index[at], totals(cell, len(at), n)))
     zeros = totals(cohort, len(first), zero)
     at = np.flatnonzero(zeros)
     parts.append((0, at, at * 0, zeros[at]))

@@ -52,7 +52,8 @@ from (
     from points p
     where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
       and p.series in (select series from r_sli_series)
-      and {_HOUR_OF} in (select hour_ns from r_hours)) p
+      and {_HOUR_OF} in (select hour_ns from r_hours)
+      and coalesce(p.scale, 0) between -20 and 40 and {_EVENTS} between 0 and {2**44}) p
 join r_sli_series s on s.series = p.series
 join r_streams st on st.stream = p.stream,
 lateral (select cast(p.idx - coalesce(p.positive_offset, 0) as bigint) as whole,

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 ROW_BYTES: Final = 256
 """About what a point takes in a segment: turns file sizes into rows without reading them."""
+EXPIRE_FIRST_NS: Final = 600_000_000_000
+EXPIRE_EVERY_NS: Final = 3_600_000_000_000
+"""When the drain's thread drops what is past its retention: ten minutes after the start, then hourly."""
+
 NOTHING: Final = PutResult(0, 0, 0, 0, 0, 0)
 
 
@@ -29,6 +33,7 @@ class DrainTotals:
     accepted_logs: int = 0
     duplicate_points: int = 0
     late_points: int = 0
+    expired_rows: int = 0
     duplicate_logs: int = 0
     segments: int = 0
     bad_segments: int = 0
@@ -65,6 +70,7 @@ class Drain:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._expire_at_ns = clock_ns() + EXPIRE_FIRST_NS
         self.totals = DrainTotals()
         (segments_dir / "bad").mkdir(parents=True, exist_ok=True)
 
@@ -97,6 +103,7 @@ class Drain:
             "drain_duplicate_logs_total": totals.duplicate_logs,
             "drain_late_points_total": totals.late_points,
             "drain_segments_total": totals.segments,
+            "drain_expired_rows_total": totals.expired_rows,
             "drain_bad_segments_total": totals.bad_segments,
             "drain_failures_total": totals.failures,
             "drain_last_lag_seconds": totals.last_lag_s,
@@ -165,11 +172,18 @@ class Drain:
         with contextlib.suppress(IndexError, ValueError):
             totals.last_lag_s = max(self._clock_ns() - int(batch[0].name.split("-", 1)[0]), 0) / 1e9
 
+    def _expire_when_due(self) -> None:
+        now_ns = self._clock_ns()
+        if now_ns >= self._expire_at_ns:
+            self._expire_at_ns = now_ns + EXPIRE_EVERY_NS
+            self.totals.expired_rows += self._store.expire(now_ns)
+
     def _loop(self) -> None:
         while True:
             stopping = self._stopping.is_set()
             try:
                 self.drain_once()
+                self._expire_when_due()
             except Exception as error:  # the thread must outlive a full disk; segments wait
                 self.totals.failures += 1
                 self.totals.last_error = str(error)

@@ -22,6 +22,8 @@ ACTIONS = {
     "notice_sent": "notice sent",
     "notice_failed": "notice failed",
     "notice_skipped": "notice not sent",
+    "suppressed": "held back",
+    "cleared": "went away",
 }
 LEDGER_MAX = 40
 LANES_MAX = 14
@@ -32,9 +34,8 @@ def draw(scope: Scope) -> None:
     states, ledger = scope.reader.together(
         scope.reader.alerts, partial(scope.reader.ledger, scope.from_ns, scope.anchor_ns)
     )
-    states = [
-        alert for alert in states if not scope.tier or alert.cohort.get("edge.device.tier", scope.tier) == scope.tier
-    ]
+    states = [alert for alert in states if scope.admits_alert(alert)]
+    ledger = [row for row in ledger if scope.admits_alert(row)]
     firing = sorted(
         (alert for alert in states if alert.state == "firing"),
         key=lambda alert: (alert.severity != "page", alert.since_ns),
@@ -161,6 +162,12 @@ def _lanes(scope: Scope, states: Sequence[Alert], ledger: Sequence[Alert]) -> No
         )
 
 
+def _note(note: str) -> str:
+    """Write why: "inhibited:crash_loop:<id>" -> "inhibited by crash loop"; ids are left out."""
+    parts = [part.replace("_", " ") for part in note.split(":") if part and not (len(part) >= 16 and part.isalnum())]
+    return " by ".join(parts[:2])
+
+
 def _ledger(scope: Scope, ledger: Sequence[Alert]) -> None:
     newest = sorted(ledger, key=lambda row: -row.at_ns)[:LEDGER_MAX]
     header = [
@@ -175,7 +182,7 @@ def _ledger(scope: Scope, ledger: Sequence[Alert]) -> None:
         (
             [
                 Cell(scope.clock(row.at_ns)),
-                Cell(ACTIONS.get(row.action, row.action.replace("_", " ")), small=row.note),
+                Cell(ACTIONS.get(row.action, row.action.replace("_", " ")), small=_note(row.note)),
                 Cell(row.rule.replace("_", " ")),
                 Cell(row.where if row.rule else ""),
                 Cell(row.summary.split("; ", 1)[0]),

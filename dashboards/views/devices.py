@@ -76,7 +76,9 @@ def _sentence(
     off = sum(scope.anchor_ns - device.last_ns > AWAY_NS for device in found)
     second = f"{formats.plural(len(found), 'device')} known"
     if whole:
-        second += f"; half of them delivered at least {formats.percent(whole[len(whole) // 2])} of their windows"
+        middle = whole[len(whole) // 2]
+        share = "every window" if middle >= 1 else f"at least {formats.percent(middle)} of their windows"
+        second += f"; half of them delivered {share}"
     second += f", {formats.number(len(behind))} under {formats.percent(BEHIND)}" if behind else ""
     second += (
         (

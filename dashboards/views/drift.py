@@ -84,14 +84,15 @@ def _onset_words(ranked: Sequence[Verdict], zone: tzinfo) -> str:
 
 def _provisional_note(scope: Scope, rows: Sequence[Verdict]) -> str:
     begins = [value for row in rows if (value := row.instant("alerts_from_ns"))]
-    when = (
-        f"Drift alerts begin on {formats.day(min(begins), scope.zone)}"
-        if begins
-        else "Drift alerts begin when 14 days of reference exist"
-    )
+    when = f"on {formats.day(min(begins), scope.zone)}" if begins else "when 14 days of reference exist"
     first = [value for row in rows if (value := row.instant("reference", "start_ns"))]
     since = f" The reference starts on {formats.day(min(first), scope.zone)}." if first else ""
-    return markup.banner("Provisional verdicts.", f"{when}; until then this table warns nobody.{since}", "warn")
+    about = formats.listing(sorted({row.subject for row in rows}))
+    return markup.banner(
+        f"Provisional verdicts for {about}.",
+        f"Drift alerts begin {when}; until then these rows warn nobody.{since}",
+        "warn",
+    )
 
 
 def _key(row: Verdict) -> str:
@@ -99,7 +100,7 @@ def _key(row: Verdict) -> str:
 
 
 def _chosen(ranked: Sequence[Verdict]) -> Verdict:
-    """Let the reader choose a signal; the address bar holds it, the worst is the default."""
+    """Let the reader choose a signal; the address bar holds its label, the worst is the default."""
     by_key = {_key(row): row for row in ranked}
     labels = {_key(row): _label(row, ranked) for row in ranked}
     picked = st.session_state.pop("drift-picked", None)
@@ -195,6 +196,8 @@ def _picture(scope: Scope, row: Verdict) -> None:
         return
     if row.level == "ok":
         title = f"{formats.sentence(name)} looks like its reference"
+    if row.level == "none":
+        title = f"{formats.sentence(name)}: {formats.percent(over, 0)} of the mass differs, too little data to judge"
     even = histograms.evenly(row)
     what = "Share of observations" if even else "Where observations lie (area is share)"
     subtitle = (
@@ -329,7 +332,10 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
         body.append(
             (
                 [
-                    Cell(findings.signal_name(row.name), href=markup.link("drift", **scope.query(signal=_key(row)))),
+                    Cell(
+                        findings.signal_name(row.name),
+                        href=markup.link("drift", **scope.query(signal=_label(row, rows))),
+                    ),
                     Cell(row.where),
                     Cell(row.subject),
                     Cell(formats.number(row.value), numeric=True),

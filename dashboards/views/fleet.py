@@ -14,13 +14,7 @@ from dashboards.rows import Alert, Verdict, worst
 from dashboards.scope import Scope
 from dashboards.views.parts import firing_items, latency_grid, percentile_chart, reporting_count
 
-LINKS = {
-    "latency": "latency",
-    "crash": "stability",
-    "inference": "latency",
-    "telemetry": "devices",
-    "devices": "devices",
-}
+CHANGES = frozenset({"firing", "resolved", "pending"})
 
 
 def draw(scope: Scope) -> None:
@@ -28,7 +22,8 @@ def draw(scope: Scope) -> None:
     reader = scope.reader
     history = _history(scope)
     drift = [row for row in reader.verdicts("drift") if scope.admits(row)]
-    slos, states = reader.verdicts("slo"), reader.alerts()
+    slos = reader.verdicts("slo")
+    states = [alert for alert in reader.alerts() if scope.admits_alert(alert)]
     firing = sorted(
         (alert for alert in states if alert.state == "firing"),
         key=lambda alert: (alert.severity != "page", -alert.since_ns),
@@ -140,12 +135,19 @@ def _other_tiles(
 ) -> list[Tile]:
     tiles = [_drift_tile(scope, drift)] if drift else []
     budgets = [
-        (left, row) for row in slos if row.fleet and not row.model and (left := row.number("budget_left")) is not None
+        (left, row)
+        for row in slos
+        if row.fleet
+        and not row.version
+        and scope.admits_model(row.model)
+        and (left := row.number("budget_left")) is not None
     ]
     if budgets:
         left, row = min(budgets, key=lambda pair: pair[0])
         link = markup.link("slo", **scope.query())
-        tiles.append(Tile("budget_left", "Budget left", formats.share(left), "%", row.word, row.name, left, (), link))
+        shown, unit = (formats.share(left), "%") if left > 0 else ("spent", "")
+        foot = row.name if left > 0 else f"{row.name}, {formats.percent(-left, 0)} over"
+        tiles.append(Tile("budget_left", "Budget left", shown, unit, row.word, foot, left, (), link))
     pages = sum(alert.severity == "page" for alert in firing)
     word = "firing" if pages else "ticket" if firing else "met"
     foot = f"{formats.plural(pages, 'page')}, {formats.plural(len(firing) - pages, 'ticket')}"
@@ -179,7 +181,7 @@ def _alerts(scope: Scope, firing: Sequence[Alert], states: Sequence[Alert]) -> N
         title += f", {formats.number(pending)} pending"
     with cards.card("fleet-alerts", title):
         if firing:
-            cards.html(firing_items(scope, firing[:6]))
+            cards.html(firing_items(scope, firing[:5]))
         else:
             cards.html(markup.quiet("Rules are evaluated on every judged instant; the Alerts page has the history."))
 
@@ -216,26 +218,15 @@ def _count(row: Verdict) -> float:
 
 
 def _changes(scope: Scope) -> None:
-    words = {"firing": "began to fire", "resolved": "resolved", "pending": "may become an alert"}
-    ledger = [row for row in scope.reader.ledger(scope.from_ns, scope.anchor_ns) if row.action in words]
+    ledger = [row for row in scope.reader.ledger(scope.from_ns, scope.anchor_ns) if row.action in CHANGES]
     fired = {row.id for row in ledger if row.action == "firing"}
     ledger = [row for row in ledger if row.action != "pending" or row.id not in fired]
-    newest = sorted(ledger, key=lambda row: -row.at_ns)[:5]
     firsts = sorted(_first_seen(scope), key=lambda item: -item[0])[:2]
     title = f"{formats.plural(len(ledger) + len(firsts), 'change')} in {scope.range_words}"
     entries = [(at, Item(scope.clock(at), what, "first data of this version")) for at, what in firsts]
-    entries += [
-        (
-            row.at_ns,
-            Item(
-                scope.clock(row.at_ns),
-                f"{formats.sentence(row.rule.replace('_', ' ').replace('-', ' '))} {words[row.action]}",
-                row.where,
-                links=(("open", markup.link("alerts", **scope.query())),),
-            ),
-        )
-        for row in newest
-    ]
+    for row in sorted(ledger, key=lambda row: -row.at_ns)[:5]:
+        what = formats.sentence(findings.alert_words(scope, row, since=False))
+        entries.append((row.at_ns, Item(scope.clock(row.at_ns), what, "", row.action)))
     with cards.card("fleet-changes", title if entries else f"Nothing changed in {scope.range_words}"):
         ordered = [item for _, item in sorted(entries, key=lambda pair: -pair[0])][:6]
         cards.html(markup.items(ordered) if ordered else markup.quiet("No alert began or ended, no version appeared."))

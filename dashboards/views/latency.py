@@ -52,22 +52,15 @@ def _heat(scope: Scope, row: Verdict) -> None:
             cards.html(markup.quiet("Choose a longer range, or another model."))
         return
     title = _heat_title(place, hours)
+    goal = f" {findings.milliseconds(row.target)}" if row.target is not None else ""
     subtitle = (
-        f"Share of runs per bucket and hour, {place}. Stronger is more, grey is no data, line: p95, dashed: target."
+        f"Share of runs per bucket and hour, {place}. Stronger is more, grey is no data; "
+        f"line: p95, dashed: target{goal}."
     )
     with cards.card("latency-heat", title, subtitle):
         marks = _heat_marks(scope, hours)
         if row.target is not None:
-            target = row.target * 1e3
-            marks += [
-                {"layer": "target", "lo": target},
-                {
-                    "layer": "targetname",
-                    "t": start / 1e6,
-                    "lo": target,
-                    "label": f"target {findings.milliseconds(row.target)}",
-                },
-            ]
+            marks.append({"layer": "target", "lo": row.target * 1e3})
         cards.chart("latency-heat-chart", pictures.heat(time_format=scope.time_format), charts.frame(marks), title)
 
 
@@ -132,7 +125,7 @@ def _heat_marks(scope: Scope, hours: Mapping[int, Mapping[int, float]]) -> serie
         p95 = histograms.quantile(counts, 0.95)
         line.append({"layer": "line", "t": (start + stop) / 2e6, "lo": None if p95 is None else p95 * 1e3})
     known = [mark for mark in line if mark["lo"] is not None]
-    end = [{"layer": "end", "t": known[-1]["t"], "lo": known[-1]["lo"], "label": "p95"}] if known else []
+    end = [{"layer": "end", "t": (previous or 0) / 1e6, "lo": known[-1]["lo"], "label": "p95"}] if known else []
     return [*marks, *line, *end]
 
 
@@ -154,7 +147,8 @@ def _column(scope: Scope, counts: Mapping[int, float], start: int, stop: int) ->
 
 
 def _worst(rows: Sequence[Verdict]) -> None:
-    cells = [row for row in worst(rows) if row.tier and row.value is not None][:FOREST_MAX]
+    cells = [row for row in worst(rows) if row.tier and row.value is not None]
+    cells = ([row for row in cells if row.target] or cells)[:FOREST_MAX]
     cells = sorted(cells, key=lambda row: -(row.value or 0.0) / (row.target or 1.0))
     if not cells:
         with cards.card("latency-worst", "No cohort has enough devices to be judged"):
@@ -187,7 +181,7 @@ def _worst(rows: Sequence[Verdict]) -> None:
                 }
             )
         marks += [{"layer": "target", "y": 1.0}, {"layer": "extent", "y": 0.0}] if with_target else []
-        spec = pictures.forest(len(cells), unit="× target" if with_target else "ms", value_format="~g", width=150)
+        spec = pictures.forest(len(cells), unit="× target" if with_target else "ms", value_format=",.2~f", width=150)
         cards.chart("latency-worst-chart", spec, charts.frame(marks), title)
 
 

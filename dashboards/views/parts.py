@@ -58,7 +58,7 @@ def percentile_chart(
 ) -> None:
     """Draw p50, p95 and p99 of the row's model version over the range, with target and the newest alert's onset."""
     if row is None:
-        with cards.card(key, "No latency has been measured yet"):
+        with cards.card(key, "No percentile has enough devices behind it"):
             cards.html(markup.quiet("Percentiles appear after the first full hour with enough devices."))
         return
     history = findings.scoped(scope, scope.history("kpis", name="latency_p95", model=row.model, tier=scope.tier))
@@ -91,7 +91,8 @@ def percentile_chart(
         marks += before
         ends += series.end(before, f"p95 of {former[0].version}")
         subtitle += f" Dashed grey: p95 of {former[0].subject}."
-    top = max((mark["y"] for mark in marks if mark.get("y") is not None), default=1.0)
+    top = max([mark["y"] for mark in marks if mark.get("y") is not None], default=1.0)
+    top = max(top, (row.target or 0.0) * 1e3)
     marks += series.band(
         rows, lambda item: item.low and item.low * 1e3, lambda item: item.high and item.high * 1e3, holes=holes
     )

@@ -33,8 +33,8 @@ def forecast(row: Verdict) -> Forecast:
 
     A slow end that is never reached is cut at one window from now.
     """
-    empty = row.instant("forecast", "empty_ns") or 0
-    if not empty:
+    empty = row.instant("forecast", "empty_ns")
+    if empty <= row.at_ns:
         return Forecast()
     early = row.instant("forecast", "earliest_ns") or empty
     late = row.instant("forecast", "latest_ns") or row.at_ns + window_of(row)
@@ -49,7 +49,7 @@ def window_of(row: Verdict) -> int:
 def draw(scope: Scope) -> None:
     """Draw the page: sentence, burn-down of the chosen SLO, table of burn by window, burn rates and who is behind."""
     rows = scope.reader.verdicts("slo")
-    mine = _ranked([row for row in findings.scoped(scope, rows) if not row.model or scope.model])
+    mine = _ranked([row for row in findings.scoped(scope, rows) if not row.version or scope.model])
     head = forecast(mine[0]) if mine else Forecast()
     cards.opening(*findings.slo_sentence(scope, mine, head.empty_ns, head.early_ns, head.late_ns))
     if not mine:
@@ -118,6 +118,8 @@ def _burn_down(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:
         return
     before = known[0].number("budget_left") or 0.0
     title = f"{_name(row)}: {formats.percent(left)} of the budget is left"
+    if left <= 0:
+        title = f"{_name(row)}: the budget is spent, {formats.percent(-left, 0)} of it over"
     if before - left > 0.02:
         title += f", {formats.percent(before - left, 0)} went in {scope.range_words}"
     if ahead.empty_ns:
@@ -261,7 +263,7 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
                     Cell(formats.percent(row.number("budget_left")), numeric=True),
                     *(Cell(text, numeric=True) for text in burns),
                     Cell(
-                        formats.duration(ahead.empty_ns - scope.anchor_ns) if ahead.empty_ns else "not at this pace",
+                        _empty_words(scope, row, ahead),
                         numeric=True,
                     ),
                     Cell(word=row.word, small=findings.why_not(row) if row.blind else ""),
@@ -284,6 +286,13 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
         ),
     ):
         cards.html(markup.table(header, body))
+
+
+def _empty_words(scope: Scope, row: Verdict, ahead: Forecast) -> str:
+    left = row.number("budget_left")
+    if left is not None and left <= 0:
+        return "spent"
+    return formats.duration(ahead.empty_ns - scope.anchor_ns) if ahead.empty_ns else "not at this pace"
 
 
 def _rates(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:

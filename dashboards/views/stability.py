@@ -13,6 +13,8 @@ from dashboards.rows import Verdict, worst
 from dashboards.scope import Scope
 
 NAMES = ("crash_free_time", "crash_free_sessions", "crash_free_devices")
+FAR = 2.5
+"""A firmware that loses this many times more than the fleet is named under the title instead of flattening its line."""
 MEANINGS = {
     "crash_free_time": "good device-time over observed device-time",
     "crash_free_sessions": "sessions that did not end in a crash",
@@ -107,7 +109,9 @@ def _line(scope: Scope, row: Verdict, history: Sequence[Verdict], suspect: Verdi
     if suspect is not None:
         other = scope.history("crash-free", name=row.name, tier=suspect.tier)
         other = [item for item in other if item.cohort == suspect.cohort and item.value is not None]
-    bottom = floor_of([*values, *(item.value for item in other if item.value is not None)])
+    lowest = min([item.value for item in other if item.value is not None], default=1.0)
+    beside = 1 - lowest < FAR * max(1e-6, 1 - min(values))
+    bottom = floor_of([*values, lowest] if beside else values)
     before, after = findings.edges([item.value for item in known])
     lost = (1 - (after or 0)) / max(1e-9, 1 - (before or 0))
     title = f"Crash-free time holds at {formats.percent(after)}"
@@ -130,7 +134,9 @@ def _line(scope: Scope, row: Verdict, history: Sequence[Verdict], suspect: Verdi
     marks += series.hole_marks(holes, scope.span_ns) + series.extent(scope.from_ns, scope.anchor_ns, bottom, 1.0)
     if row.target is not None:
         marks += series.goal(row.target, f"target {formats.percent(row.target)}", scope.from_ns)
-    if suspect is not None and other:
+    if suspect is not None and other and not beside:
+        subtitle += f" Firmware {suspect.firmware} is below the axis, at {formats.percent(other[-1].value)}."
+    elif suspect is not None and other:
         found = series.line(other, lambda item: item.value, layer="reference", series="suspect")
         marks += found + series.end(found, f"firmware {suspect.firmware}")
         subtitle += f" Dashed: firmware {suspect.firmware}."

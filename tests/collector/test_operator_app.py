@@ -192,8 +192,8 @@ def test_metrics_are_prometheus_text_with_own_health_and_the_fleet_s_figures(cli
 def test_openapi_describes_every_endpoint_of_the_contract(empty_client):
     paths = empty_client.get("/openapi.json").json()["paths"]
     for path in (
-        "metrics", "metrics/{name}/points", "metrics/{name}/quantiles", "logs", "devices", "devices/{device_id}", "kpis",
-        "drift", "crash-free", "slo", "rollouts", "compatibility", "alerts", "alerts/history",
+        "metrics", "metrics/{name}/points", "metrics/{name}/quantiles", "logs", "devices", "devices/{device_id}",
+        "kpis", "drift", "crash-free", "slo", "rollouts", "compatibility", "alerts", "alerts/history",
     ):  # fmt: skip
         assert f"/api/v1/{path}" in paths
     names = {item["name"] for item in paths["/api/v1/metrics/{name}/points"]["get"]["parameters"]}

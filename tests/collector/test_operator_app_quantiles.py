@@ -78,3 +78,13 @@ def test_values_on_a_pinned_grid_are_transformed_back_and_grids_never_merge(clie
 def test_quantiles_of_negative_zero_and_outer_buckets(histogram, q, value):
     found = quantile(histogram, q)
     assert found == value or found == pytest.approx(value)
+
+
+@pytest.mark.parametrize("scale", [-32768, -1000, 32767])
+def test_absurd_scales_are_answered_not_crashed_on(client, store, tmp_path, scale):
+    request = Request(**resource_of("a"))
+    request.exponential("e", T0, T0 + S, [1, 2], scale=scale, offset=-1).exponential("e", T0, T0 + 2 * S, [1], scale=3)
+    put(store, tmp_path, request)
+    (item,) = get(client, "metrics/e/quantiles", q="0,0.5,1")["items"]
+    assert item["count"] == 4
+    assert len(item["quantiles"]) == 3

@@ -137,7 +137,8 @@ def test_logs_are_listed_by_time_with_their_fixed_shape(client, store, tmp_path)
     (item,) = get(client, "logs", device="b")["items"]
     assert item == {
         "time_ns": T0 + S, "observed_ns": T0 + S, "received_ns": T0 + DAY, "device_id": "b",
-        "event_name": "session.end", "severity_number": 9, "severity_text": "INFO", "body": "ended", "trace_id": "", "span_id": "",
+        "event_name": "session.end", "severity_number": 9, "severity_text": "INFO", "body": "ended",
+        "trace_id": "", "span_id": "",
         "attributes": {
             "edge.session.end.reason": "watchdog", "edge.session.end.expected": False, "log.record.uid": "b:1",
         },

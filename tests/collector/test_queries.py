@@ -145,3 +145,18 @@ def test_device_hours_filter_by_model_version_and_time(store, tmp_path):
     assert store.query("device_hours", {**every, "model": "other"}).num_rows == 0
     assert store.query("device_hours", {**every, "to_ns": T0}).num_rows == 0
     assert store.query("device_hours", {**every, "from_ns": T0 + 1, "to_ns": T0 + HOUR}).num_rows == 0
+
+
+def test_window_sequences_tell_the_numbers_of_windows_that_ended_after_from_until_to(store, tmp_path):
+    batches = [
+        Request(**resource_of("a", **{"edge.device.tier": "t"})).window(T0 + n * S, T0 + (n + 1) * S, n).decoded(T0)
+        for n in range(4)
+    ]
+    batches.append(Request(**{"service.name": "foreign"}).gauge("g", T0 + 2 * S, 1).decoded(T0))
+    store.put([write(tmp_path, batches)])
+    found = store.query("window_sequences", {"from_ns": T0 + S, "to_ns": T0 + 3 * S}).to_pylist()
+    assert [(row["device_id"], row["tier"], row["sequence"], row["window_count"]) for row in found] == [
+        ("a", "t", 1, 1),
+        ("a", "t", 2, 1),
+    ]
+    assert len(found[0]["stream"]) == 32

@@ -321,6 +321,43 @@ def test_raw_points_go_after_their_retention_but_never_before_their_roll_up(tmp_
     store.close()
 
 
+def test_nonsense_from_one_sender_is_stored_but_never_stops_or_spoils_the_judgement(store, tmp_path):
+    good = device_window("a", T0, T0 + 900 * S)
+    mad = Request(**resource_of("mad"))
+    mad.sum("edge.session.starts", T0, T0 + S, 1e300).sum("edge.session.time", T0, T0 + S, math.inf)
+    mad.sum("edge.output.predictions", T0, T0 + S, math.nan, **MODEL)
+    mad.exponential("edge.inference.duration", T0, T0 + S, [2**62], **MODEL)
+    mad.exponential("edge.inference.duration", T0, T0 + S, [3], scale=30_000, k="scale", **MODEL)
+    mad.gauge("edge.window.sequence", T0 + S, 2**63 - 1, start=T0).sum("edge.window.count", T0, T0 + S, -(2**63))
+    future = Request(**resource_of("mad")).exponential("edge.inference.duration", T0, 2**63 - 1, [1], **MODEL)
+    store.put([write(tmp_path, [good.decoded(T0), mad.decoded(T0), future.decoded(T0)])])
+    slis = (SliSpec("ok", "failure", "edge.inference.duration"), SliSpec("up", "crash_free", "edge.session.time"),
+            SliSpec("fast", "latency", "edge.inference.duration", threshold=0.1))  # fmt: skip
+    recompute(store, *slis)
+    assert store.dirty_hours() == []
+    assert {row["device_id"] for row in hours_of(store, "edge.inference.duration")} == {"a"}
+    for spec in slis:
+        assert all(math.isfinite(total) for _, total, _ in slots(store, spec.slo).values())
+    assert slots(store, "ok") == {900: (10.0, 10.0, 1)}
+    assert store.query("devices").num_rows == 2
+    assert store.query("points", {"metric": "edge.inference.duration"}).num_rows == 4
+
+
+def test_single_values_at_a_fine_scale_merge_into_a_bounded_row_with_every_count(store, tmp_path):
+    request = Request(**resource_of("a"))
+    for at, offset in enumerate((-(2**31), -5_000_000, 0, 7_000_000, 2**31 - 1)):
+        request.exponential("edge.inference.duration", T0 + at, T0 + at + 1, [1], scale=20, offset=offset, **MODEL)
+    other = Request(**resource_of("b")).exponential("edge.inference.duration", T0, T0 + 1, [1], scale=-2, **MODEL)
+    store.put([write(tmp_path, [request.decoded(T0), other.decoded(T0)])])
+    recompute(store)
+    rows = {row["device_id"]: row for row in hours_of(store, "edge.inference.duration")}
+    assert sum(rows["a"]["positive_counts"]) == 5
+    assert len(rows["a"]["positive_counts"]) <= 1024
+    assert (rows["a"]["scale"], rows["b"]["scale"]) == (-2, -2)
+    cells = store.query("distribution_hours", {"metric": "edge.inference.duration", **ALL})
+    assert sum(cells.column("n").to_pylist()) == 6
+
+
 def test_folding_agrees_with_plain_addition_on_random_histograms():
     rng = np.random.default_rng(7)
     for _ in range(30):

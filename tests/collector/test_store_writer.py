@@ -106,3 +106,17 @@ def test_stopping_stores_what_is_on_disk(store, tmp_path):
     drain.stop()
     drain.stop()
     assert runs(store) == 10
+
+
+def test_the_thread_drops_what_is_past_its_retention_while_it_runs(tmp_path):
+    clock = Clock(T0)
+    store = open_store(tmp_path / "data", clock_ns=clock, threads=1)
+    store.put([segment(tmp_path, "a")])
+    store.recompute(store.dirty_hours(), [], 1)
+    drain = Drain(store, tmp_path / "seg", interval_s=0.01, clock_ns=clock)
+    clock.now_ns = T0 + 20 * 24 * HOUR
+    drain.start()
+    drain.stop()
+    assert drain.metrics()["drain_expired_rows_total"] == 7
+    assert store.query("totals").to_pylist()[0]["points"] == 0
+    store.close()

@@ -12,6 +12,48 @@ from urllib.parse import parse_qs, unquote, urlencode, urlparse
 
 from fake_fleet import DAY, FIRMWARE, FIRMWARES, HOUR, NS, REGION, SLOT, TIER, TIERS, XSS, Judged, noise
 
+ALERTS = [
+    ("slo_fast_burn_page", "firing", "page", {TIER: "cam-v2"}, 7.2, "slo", "inference-latency", "", 988, "slo"),
+    ("crash_loop", "firing", "page", {FIRMWARE: "2.2.0"}, 21.0, "crash_free", "crash_loop", "", 6, "stability"),
+    ("drift", "firing", "page", {TIER: "cam-v2"}, 30.0, "drift", "input:brightness", "digits", 940, "drift"),
+    (
+        "silent_devices",
+        "firing",
+        "ticket",
+        {TIER: "edge-mini"},
+        3.0,
+        "silence",
+        "silent_devices",
+        "",
+        24,
+        "devices",
+    ),
+    (
+        "crash_free_missed",
+        "pending",
+        "ticket",
+        {TIER: "cam-v3"},
+        0.2,
+        "crash_free",
+        "crash_free_time",
+        "",
+        3,
+        "stability",
+    ),
+    (
+        "slo_fast_burn_page",
+        "resolved",
+        "page",
+        {TIER: "edge-mini"},
+        15.0,
+        "slo",
+        "inference-latency",
+        "",
+        40,
+        "slo",
+    ),
+]
+
 
 class Fleet(Judged):
     """Every answer of one scenario."""
@@ -44,47 +86,6 @@ class Fleet(Judged):
     def alerts(self) -> list[dict[str, Any]]:
         if not self.bad:
             return []
-        rows = [
-            ("slo_fast_burn_page", "firing", "page", {TIER: "cam-v2"}, 7.2, "slo", "inference-latency", "", 988, "slo"),
-            ("crash_loop", "firing", "page", {FIRMWARE: "2.2.0"}, 21.0, "crash_free", "crash_loop", "", 6, "stability"),
-            ("drift", "firing", "page", {TIER: "cam-v2"}, 30.0, "drift", "input:brightness", "digits", 940, "drift"),
-            (
-                "silent_devices",
-                "firing",
-                "ticket",
-                {TIER: "edge-mini"},
-                3.0,
-                "silence",
-                "silent_devices",
-                "",
-                24,
-                "devices",
-            ),
-            (
-                "crash_free_missed",
-                "pending",
-                "ticket",
-                {TIER: "cam-v3"},
-                0.2,
-                "crash_free",
-                "crash_free_time",
-                "",
-                3,
-                "stability",
-            ),
-            (
-                "slo_fast_burn_page",
-                "resolved",
-                "page",
-                {TIER: "edge-mini"},
-                15.0,
-                "slo",
-                "inference-latency",
-                "",
-                40,
-                "slo",
-            ),
-        ]
         said = (
             "sure: both burn windows are over the threshold with their "
             "95 % lower bound, and still are without the worst device"
@@ -120,7 +121,7 @@ class Fleet(Judged):
                 ),
                 "runbook_url": f"https://runbooks.example/{rule}.md",
             }
-            for i, (rule, state, severity, cohort, hours, kind, name, model, devices, page) in enumerate(rows)
+            for i, (rule, state, severity, cohort, hours, kind, name, model, devices, page) in enumerate(ALERTS)
         ]
 
     def history(self, start: int, end: int) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ def test_without_any_verdict_the_fleet_is_not_called_well() -> None:
 def test_all_held_is_said_with_how_many_and_how_many_are_blind() -> None:
     rows = (verdict(), verdict(verdict="insufficient", reason="devices", value=None))
     level, text, second = findings.fleet_sentence(scope(rows), [], [], 1)
-    assert (level, text) == ("ok", "Nothing needs you: all 1 indicator hold their target.")
+    assert (level, text) == ("ok", "Nothing needs you: the one judged indicator holds its target.")
     assert "1 cohort has too little data to say" in second
 
 
