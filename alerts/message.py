@@ -67,11 +67,13 @@ def page_url(rule: Rule, limits: Dims, dashboard_url: str) -> str:
     return f"{dashboard_url.rstrip('/')}/{path}" + (f"?{urlencode(query)}" if query else "")
 
 
-def runbook_url(rule: Rule, runbooks_url: str) -> str:
-    """Return where a rule's runbook is read."""
+def runbook_url(rule: Rule, runbooks_url: str, dashboard_url: str) -> str:
+    """Return where a rule's runbook is read: its own address, a site of runbooks, else the dashboard's page."""
     if rule.runbook.startswith(("https://", "http://")):
         return rule.runbook
-    return f"{runbooks_url.rstrip('/')}/{rule.runbook}.md"
+    if runbooks_url:
+        return f"{runbooks_url.rstrip('/')}/{rule.runbook}.md"
+    return f"{dashboard_url.rstrip('/')}/runbook?name={rule.runbook}"
 
 
 def compose(

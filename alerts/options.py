@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 from collector.errors import ConfigError
-
-RUNBOOKS: Final = "docs/runbooks"
-"""Where the packaged runbooks are in the repository: what a notice names until ``runbooks_url`` is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +43,8 @@ class AlertOptions:
 
     rules_dir: Path | None = None
     dashboard_url: str = "http://127.0.0.1:8501"
-    runbooks_url: str = RUNBOOKS
+    runbooks_url: str = ""
+    """A site with NAME.md for each runbook; empty = the dashboard's own page."""
     webhooks: tuple[WebhookOptions, ...] = ()
     apprise_urls: tuple[str, ...] = field(default=(), repr=False)
     notify_history: bool = False

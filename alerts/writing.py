@@ -74,7 +74,7 @@ def _row(
         devices=live.devices,
         evidence=facts,
         page_url=page_url(live.rule, live.limits, options.dashboard_url),
-        runbook_url=runbook_url(live.rule, options.runbooks_url),
+        runbook_url=runbook_url(live.rule, options.runbooks_url, options.dashboard_url),
     )
 
 

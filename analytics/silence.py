@@ -29,9 +29,7 @@ RUN_SCHEMA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """The rule: least silence (ns), least silence after a goodbye (ns), factor on the longest usual gap, and how far back
-    a device is remembered (ns).
-    """
+    """The rule, in ns: least silence, least silence after a goodbye, how far back; and a factor on the longest gap."""
 
     floor_ns: int
     rest_ns: int
@@ -50,9 +48,7 @@ class Spell:
 
 
 def runs(windows: pl.DataFrame) -> pl.DataFrame:
-    """Return the runs (``RUN_SCHEMA``, no goodbyes yet) of (device_id, start_ns, time_ns) rows; a window without start
-    is a point.
-    """
+    """Return the runs of (device_id, start_ns, time_ns) rows, no goodbyes yet; a window without start is a point."""
     if windows.is_empty():
         return pl.DataFrame(schema=RUN_SCHEMA)
     ordered = windows.sort("device_id", "time_ns").with_columns(

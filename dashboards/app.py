@@ -16,7 +16,7 @@ from dashboards.data import Reader, api_token, api_url
 from dashboards.formats import HOUR_NS
 from dashboards.rows import Verdict
 from dashboards.scope import RANGE_DEFAULT, RANGES, Scope
-from dashboards.views import alerts, devices, drift, fleet, latency, slo, stability
+from dashboards.views import alerts, devices, drift, fleet, latency, runbook, slo, stability
 from dashboards.views.parts import reporting_count
 
 PAGES = (
@@ -126,7 +126,7 @@ def _first_start(reader: Reader) -> None:
             "No device has reported yet",
             "The collector runs and has no data. Three steps bring the first device in:",
             (
-                ("Install the SDK where the model runs.", "pip install fleetpulse-device-sdk"),
+                ("Install the SDK where the model runs, from your copy of the repository.", "pip install ./device_sdk"),
                 ("Wrap the inference session; nothing else in your code changes.", code),
                 ("Or try it now with a simulated fleet.", "fleetpulse demo"),
             ),
@@ -224,7 +224,11 @@ def main() -> None:
         st.Page(partial(_page, draw, held), title=title, url_path=path or None, default=not path)
         for title, path, draw in PAGES
     ]
-    chosen = st.navigation(pages, position="top")
+    reading = st.Page(runbook.draw, title="Runbook", url_path="runbook", visibility="hidden")
+    chosen = st.navigation([*pages, reading], position="top")
+    if chosen is reading:
+        chosen.run()
+        return
     scope = _frame(reader)
     if scope is not None:
         held.append(scope)

@@ -53,6 +53,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "config", str, "./fleetpulse.d", "directory with rules/, slos/ and targets.yaml over the packaged defaults"
     ),
     Setting("public_url", str, "", "the dashboard's address as notices should link it; empty = where it listens"),
+    Setting("runbooks_url", str, "", "a site with NAME.md for each runbook; empty = the dashboard's own page"),
     Setting("api_url", str, "", "query API that `dash` and the client verbs read; empty = the running store's"),
     Setting("tokens_file", str, "", "token file; empty = DIR/tokens.json"),
     Setting("api_token", str, "", "bearer token that the dashboard and client verbs send", secret=True),
@@ -64,6 +65,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("judge_interval_s", float, 10.0, "seconds between two looks of the scheduler"),
     Setting("log_level", str, "INFO", "DEBUG, INFO, WARNING or ERROR"),
 )
+
+LEAST: Final = {"workers": 1, "raw_retention_days": 2, "judge_interval_s": 1}
+"""Least values; raw points are kept two days because copies are recognised for one."""
 
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
@@ -84,6 +88,7 @@ class Settings:
     store: str
     config: str
     public_url: str
+    runbooks_url: str
     api_url: str
     tokens_file: str
     api_token: str
@@ -134,8 +139,9 @@ def _parsed(setting: Setting, raw: object, source: str) -> Value:
         ) from None
     if setting.name.endswith("_port") and not 0 <= int(value) <= 65535:
         raise ConfigError(f"{setting.name} = {value} ({source}) is not a port; use 0..65535, 0 picks a free one")
-    if setting.name in {"workers", "raw_retention_days"} and int(value) < 1:
-        raise ConfigError(f"{setting.name} = {value} ({source}) is too small; the least is 1")
+    least = LEAST.get(setting.name)
+    if least is not None and float(value) < least:
+        raise ConfigError(f"{setting.name} = {value} ({source}) is too small; the least is {least}")
     return value
 
 

@@ -17,6 +17,7 @@ from analytics.options import AnalyticsOptions
 from analytics.scheduler import Scheduler
 from collector.api.operator_app import create_operator_app
 from collector.api.options import ApiOptions
+from collector.errors import ConfigError
 from collector.storage import open_store
 from collector.storage.writer import Drain
 from fleetpulse.runtime import LOCAL_TOKEN_VARIABLE
@@ -33,6 +34,7 @@ def _alert_options(settings: Settings, config: Path) -> AlertOptions:
         webhooks=webhooks,
         apprise_urls=tuple(settings.apprise_urls.split()),
         notify_history=settings.notify_history,
+        runbooks_url=settings.runbooks_url,
     )
 
 
@@ -41,8 +43,10 @@ class StoreProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        if settings.store:
+            raise ConfigError(f"store = {settings.store!r}: this version keeps data in DuckDB only; leave it empty")
         config = Path(settings.config)
-        self.store = open_store(settings.data_dir)
+        self.store = open_store(settings.data_dir, raw_retention_days=settings.raw_retention_days)
         self._drain = Drain(self.store, settings.data_dir / "segments")
         self._alerts = AlertService(self.store, _alert_options(settings, config), clock_ns=time.time_ns)
         self._scheduler = Scheduler(
@@ -98,4 +102,8 @@ class StoreProcess:
 
     def _metrics(self) -> Mapping[str, Any]:
         judged = dataclasses.asdict(self._scheduler.counters)
-        return {**self._alerts.metrics(), **{f"judgement_{name}_total": count for name, count in judged.items()}}
+        return {
+            **self._drain.metrics(),
+            **self._alerts.metrics(),
+            **{f"judgement_{name}_total": count for name, count in judged.items()},
+        }

@@ -32,6 +32,7 @@ from device_sdk.contract.attributes import TIER
 
 Text = Annotated[str, Query()]
 At = Annotated[int, Query(ge=INT64_MIN, le=INT64_MAX, description="The newest rows at or before this instant.")]
+Step = Annotated[int, Query(ge=1, le=INT64_MAX, description="Of a history, only instants that this divides.")]
 
 VERDICT_LISTS: Final[dict[str, tuple[str, ...]]] = {
     "kpis": ("kpi", "latency", "crash_free", "silence"),
@@ -69,6 +70,7 @@ def _add_verdicts(routes: APIRouter, store: Store, path: str, kinds: Sequence[st
         tier: Text = "",
         kind: Text = "",
         verdict: Text = "",
+        step_ns: Step = 1,
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = "",
     ) -> Response:
@@ -79,7 +81,7 @@ def _add_verdicts(routes: APIRouter, store: Store, path: str, kinds: Sequence[st
         tables = []
         for one in wanted:
             if history:
-                span = {"from_ns": max(from_ns - 1, INT64_MIN), "to_ns": min(to, at)}
+                span = {"from_ns": max(from_ns - 1, INT64_MIN), "to_ns": min(to, at), "step_ns": step_ns}
                 tables.append(store.query("verdicts_between", {"kind": one, "name": name, **span}))
             else:
                 tables.append(store.query("verdicts_latest", {"kind": one, "name": name, "at_ns": at}))

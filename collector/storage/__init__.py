@@ -21,6 +21,7 @@ def open_store(
     memory_limit: str = "2GB",
     threads: int | None = None,
     query_timeout_s: float = 60.0,
+    raw_retention_days: int = 4,
 ) -> DuckStore:
     """Open (and create or migrate) the database of a data directory.
 
@@ -29,6 +30,7 @@ def open_store(
     """
     # Imported here so that ingest workers, which need only the schemas beside this module, never load the engine.
     from collector.storage.duckdb_store import DuckStore
+    from collector.storage.retention import Retention
 
     return DuckStore(
         Path(data_dir),
@@ -37,4 +39,5 @@ def open_store(
         memory_limit=memory_limit,
         threads=threads,
         query_timeout_s=query_timeout_s,
+        keep=Retention(raw_days=raw_retention_days, ledger_days=max(45, raw_retention_days)),
     )

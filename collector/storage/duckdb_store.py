@@ -79,8 +79,10 @@ class DuckStore:
         memory_limit: str,
         threads: int | None,
         query_timeout_s: float,
+        keep: retention.Retention,
     ) -> None:
         self._path = data_dir / FILE_NAME
+        self._keep = keep
         self._clock_ns = clock_ns
         self._timeout_s = query_timeout_s
         self._write_lock = threading.RLock()
@@ -241,7 +243,7 @@ class DuckStore:
     def expire(self, now_ns: int) -> int:
         """Drop what is past its retention; return the rows dropped."""
         with self._transaction() as writer:
-            return retention.expire(writer, now_ns, retention.Retention())
+            return retention.expire(writer, now_ns, self._keep)
 
     def health(self) -> StoreHealth:
         """Return size and state."""

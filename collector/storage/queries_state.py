@@ -15,7 +15,8 @@ _BASELINES: Final = ", ".join(rows.BASELINES.names)
 
 _BETWEEN: Final = f"""
 select {_VERDICTS} from verdicts
-where at_ns > $from_ns and at_ns <= $to_ns and ($kind = '' or kind = $kind) and ($name = '' or name = $name)
+where at_ns > $from_ns and at_ns <= $to_ns and at_ns % $step_ns = 0
+  and ($kind = '' or kind = $kind) and ($name = '' or name = $name)
 qualify row_number() over (partition by kind, key, at_ns order by written_ns desc) = 1
 order by at_ns, kind, key"""
 _LATEST: Final = f"""
@@ -47,7 +48,9 @@ where ($model = '' or model = $model) and ($version = '' or version = $version)
 order by written_ns desc, baseline_id"""
 
 STATE_QUERIES: Final[dict[str, NamedQuery]] = {
-    "verdicts_between": NamedQuery(_BETWEEN, {"kind": ANY, "name": ANY, "from_ns": INT, "to_ns": INT}),
+    "verdicts_between": NamedQuery(
+        _BETWEEN, {"kind": ANY, "name": ANY, "from_ns": INT, "to_ns": INT, "step_ns": Param("int", 1)}
+    ),
     "verdicts_latest": NamedQuery(_LATEST, {"kind": ANY, "name": ANY, "at_ns": Param("int", 2**63 - 1)}),
     "baselines": NamedQuery(_BASELINE_ROWS, {"model": ANY, "version": ANY}),
     "baseline_devices": NamedQuery(

@@ -39,7 +39,7 @@ def draw(scope: Scope) -> None:
                 (
                     (
                         "Build it from data the model was trained on.",
-                        "fleetpulse baseline build --model digits.onnx --data golden.npz",
+                        "fleetpulse baseline build digits.onnx golden.npz",
                     ),
                 ),
             )

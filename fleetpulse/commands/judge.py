@@ -128,7 +128,7 @@ def slo_list(**arguments: Any) -> None:
 
 
 @slo.command("check")
-@click.argument("directory", type=click.Path(exists=True, path_type=Path))
+@click.argument("directory", type=click.Path(exists=True, path_type=Path), default="fleetpulse.d/slos")
 def slo_check(directory: Path) -> None:
     """Validate OpenSLO files; errors carry file and line."""
     from analytics.openslo import load
@@ -152,7 +152,7 @@ def alerts_list(**arguments: Any) -> None:
 
 
 @alerts.command("check")
-@click.argument("directory", type=click.Path(exists=True, path_type=Path))
+@click.argument("directory", type=click.Path(exists=True, path_type=Path), default="fleetpulse.d/rules")
 def alerts_check(directory: Path) -> None:
     """Validate rule files; errors carry file and line."""
     from alerts.rules import load_rules

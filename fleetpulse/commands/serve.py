@@ -16,8 +16,8 @@ from fleetpulse.settings import Settings
 
 STACK_SETTINGS = (
     "data", "host", "otlp_port", "api_host", "api_port", "dashboard_host", "dashboard_port", "dashboard", "workers",
-    "store", "config", "public_url", "tokens_file", "webhook_url", "notify_history", "raw_retention_days",
-    "judge_interval_s", "log_level",
+    "store", "config", "public_url", "runbooks_url", "tokens_file", "webhook_url", "notify_history",
+    "raw_retention_days", "judge_interval_s", "log_level",
 )  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def test_metrics_count_what_was_done(store: Store, verdict: Make) -> None:
     assert (found["verdicts"], found["firing"], found["alerts_firing"], found["notice_skipped"]) == (1, 1, 1, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.longest
 def test_a_fleets_verdicts_are_judged_within_a_cpu_second_a_day(store: Store, verdict: Make) -> None:
     days, tiers = 4, [f"tier-{n}" for n in range(3)]
     shares = {"edges": [0.1 * n for n in range(40)], "current_share": [0.025] * 40, "reference_share": [0.025] * 40}

@@ -46,9 +46,12 @@ def chromium() -> str:
     return found or ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Start one headless Chromium for the session, or skip with the reason."""
+    """Start one headless Chromium for the module, or skip with the reason.
+
+    Not for the session: while Playwright is up its event loop runs in this thread, and other tests have their own.
+    """
     sync = pytest.importorskip("playwright.sync_api", reason="browser tests need the playwright package")
     path = chromium()
     if not path:
@@ -82,7 +85,7 @@ def wait_until(url: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail(f"the dashboard did not answer at {url} within {START_S:g} s (exit code {process.poll()})")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dashboard(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Any, str]]]:
     """Start dashboards: ``dashboard("busy")`` -> (made-up fleet, URL); one process a scenario, stopped at the end."""
     api = fakes()

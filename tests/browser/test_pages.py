@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 Start = Callable[[str], tuple[Any, str]]
 PAGES = ("", "latency", "drift", "stability", "slo", "devices", "alerts")

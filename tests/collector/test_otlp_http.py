@@ -220,6 +220,7 @@ def test_enum_names_in_json_are_400_and_say_where(server: Served) -> None:
     "body",
     [b"", b"not gzip", gzip.compress(b"x")[:-1], gzip.compress(b"")[:-8] + b"\1" * 8, gzip.compress(b"") + b"trailing",
      zlib.compress(b"")],
+    ids=["empty", "no gzip", "cut", "wrong checksum", "trailing", "zlib"],
 )  # fmt: skip
 def test_corrupt_gzip_is_400(server: Served, body: bytes) -> None:
     response = server.post(content=body, **GZIP)

@@ -1,0 +1,8 @@
+"""What all tests share."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest test first, so that the others fill the other processors meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
