@@ -8,7 +8,6 @@ read back from the query API, scored against the injected faults, and the fleet 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import select
@@ -25,14 +24,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import httpx
-import numpy as np
-import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from collector.errors import StackError
 from fleetpulse.datadir import find_running
+from fleetpulse.democlient import Client, StackAddress
 from simulator.device import Activity, Connection
 from simulator.fleet import Fleet, SliceReport
 from simulator.models import SimulatorError
@@ -44,10 +41,7 @@ from simulator.truth import Mismatch, mismatches
 SLICE_HOURS: Final = 6.0
 READY: Final = re.compile(r"^ready otlp=(\S+) api=(\S+) dashboard=(\S+)\s*$")
 READY_TIMEOUT_S: Final = 90.0
-JUDGE_TIMEOUT_S: Final = 900.0
 LIVE_STEP_S: Final = 5.0
-ARROW: Final = "application/vnd.apache.arrow.stream"
-PAGE: Final = 10_000
 PLAIN_WIDTH: Final = 150
 COUNTED: Final[Mapping[str, str]] = {
     "edge.inference.duration": "histogram",
@@ -85,97 +79,6 @@ class DemoOptions:
     end_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StackAddress:
-    """Where a running stack answers."""
-
-    otlp_url: str
-    api_url: str
-    dashboard_url: str
-    token: str
-
-
-class Client:
-    """The query and admin API of a running stack; every failure is a ``StackError`` with the stack's words."""
-
-    def __init__(self, address: StackAddress) -> None:
-        headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
-        self._http = httpx.Client(base_url=address.api_url, headers=headers, timeout=JUDGE_TIMEOUT_S)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def _checked(self, what: str, answer: httpx.Response) -> httpx.Response:
-        if answer.status_code != 200:
-            raise StackError(f"{what}: the stack answered {answer.status_code}: {answer.text[:300]}")
-        return answer
-
-    def _get(self, path: str, parameters: Mapping[str, Any], *, arrow: bool = False) -> httpx.Response:
-        headers = {"Accept": ARROW} if arrow else {}
-        try:
-            return self._checked(path, self._http.get(path, params=dict(parameters), headers=headers))
-        except httpx.HTTPError as error:
-            raise StackError(f"{path}: the stack does not answer: {error}; its log says why") from None
-
-    def admin(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST one admin action and return its answer."""
-        path = f"/api/v1/admin/{action}"
-        try:
-            return dict(self._checked(path, self._http.post(path, json=dict(body))).json())
-        except httpx.HTTPError as error:
-            raise StackError(f"{path}: the stack does not answer: {error}; its log says why") from None
-
-    def items(self, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield all items of a list, page by page."""
-        cursor: str | None = None
-        while True:
-            page = {**parameters, "limit": PAGE, **({"cursor": cursor} if cursor else {})}
-            answer = self._get(path, page).json()
-            yield from answer["items"]
-            cursor = answer.get("next")
-            if not cursor:
-                return
-
-    def counter_sums(self, metric: str, from_ns: int, to_ns: int) -> dict[str, float]:
-        """Return the sum of a counter's points per device over [from, to)."""
-        sums: dict[str, float] = defaultdict(float)
-        cursor: str | None = None
-        path = f"/api/v1/metrics/{metric}/points"
-        while True:
-            page: dict[str, Any] = {"from": from_ns, "to": to_ns, "limit": PAGE}
-            if cursor:
-                page["cursor"] = cursor
-            answer = self._get(path, page, arrow=True)
-            with pa.ipc.open_stream(io.BytesIO(answer.content)) as reader:
-                table = reader.read_all()
-                metadata = table.schema.metadata or {}
-            _add_by_device(sums, table)
-            cursor = metadata.get(b"next", b"").decode() or None
-            if not cursor:
-                return dict(sums)
-
-    def histogram_counts(self, metric: str, from_ns: int, to_ns: int) -> dict[str, float]:
-        """Return the observations of a histogram per device over [from, to)."""
-        path = f"/api/v1/metrics/{metric}/quantiles"
-        parameters = {"q": "0.5", "by": "device.id", "from": from_ns, "to": to_ns}
-        sums: dict[str, float] = defaultdict(float)
-        for row in self.items(path, **parameters):
-            sums[str(row["by"]["device.id"])] += float(row["count"])
-        return dict(sums)
-
-
-def _add_by_device(sums: dict[str, float], table: pa.Table) -> None:
-    if not table.num_rows:
-        return
-    devices = table.column("device_id").combine_chunks().dictionary_encode()
-    integers = table.column("value_int").fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
-    doubles = table.column("value_double").fill_null(0.0).to_numpy(zero_copy_only=False)
-    totals = np.bincount(devices.indices.to_numpy(), weights=integers + doubles, minlength=len(devices.dictionary))
-    for device_id, total in zip(devices.dictionary.to_pylist(), totals, strict=True):
-        sums[device_id] += float(total)
-
-
 # --- the stack --------------------------------------------------------------------------------------------------------
 
 
@@ -183,7 +86,7 @@ def stack_command(options: DemoOptions, data: Path) -> list[str]:
     """Return the command line of the stack: free ports when the demo ends by itself, the usual ones when it stays."""
     if options.stack_command:
         return list(options.stack_command)
-    command = [sys.executable, "-m", "fleetpulse", "up", "--data", str(data), "--judge-interval-s", "3"]
+    command = [sys.executable, "-m", "fleetpulse", "up", "--data", str(data), "--judge-interval-s", "12"]
     command += ["--config", str(Path(__file__).parent / "demo_config")]
     if options.leave:
         command += ["--otlp-port", "0", "--api-port", "0", "--no-dashboard"]
@@ -287,22 +190,27 @@ def _add(total: Activity, done: SliceReport) -> None:
 
 
 def _replay(fleet: Fleet, client: Client, bars: _Bars) -> Activity:
-    """Run the whole history, slice by slice; the stack judges at the same time."""
+    """Run the whole history, slice by slice; the stack judges at the same time.
+
+    Before a backlog comes back, what was lived without it is judged: live, nobody could have waited for it.
+    """
     total = Activity()
+    returns = [fault.end_ns for fault in fleet.scenario.faults if fault.end_ns is not None]
+    reached_ns = fleet.scenario.start_ns
     for until_ns in slice_ends(fleet.scenario, SLICE_HOURS):
+        if any(reached_ns < back_ns <= until_ns for back_ns in returns):
+            _judge(client, reached_ns)
         _add(total, fleet.run_slice(until_ns))
+        reached_ns = until_ns
         bars.simulated(until_ns, total)
         bars.judged(_judged_until(client))
     return total
 
 
-def _judge(client: Client, scenario: Scenario, bars: _Bars) -> None:
-    """Let the stack take in everything and judge up to the end of the history."""
+def _judge(client: Client, until_ns: int) -> None:
+    """Let the stack take in everything and judge up to an instant."""
     client.admin("drain", {})
-    at_ns = scenario.end_ns
-    client.admin("jobs/run", {"until_ns": at_ns})
-    bars.judged(at_ns)
-    bars.finished()
+    client.admin("jobs/run", {"until_ns": until_ns})
 
 
 def _compare(client: Client, scenario: Scenario, truth: Mapping[str, Mapping[str, int]]) -> list[Mismatch]:
@@ -351,7 +259,9 @@ def _run(options: DemoOptions, console: Console, address: StackAddress, state_di
         with bars.progress:
             total = _replay(fleet, client, bars)
             simulated_s = time.monotonic() - started
-            _judge(client, scenario, bars)
+            _judge(client, scenario.end_ns)
+            bars.judged(scenario.end_ns)
+            bars.finished()
             judged_s = time.monotonic() - started - simulated_s
         differing = _compare(client, scenario, fleet.truth())
         scores = score(scenario, _fired_alerts(client, scenario))

@@ -33,7 +33,7 @@ class Fault:
 
     ``values`` holds, for each cohort attribute (resource and model attributes), the values that the faulty part of the
     fleet has: an alert is about this fault only if every attribute of its cohort agrees. ``required`` faults must be
-    found; the others (a group off line) may raise an alert while they last, and that alert is not false.
+    found; the others (groups of one device, which no rule is about) may raise an alert, and that alert is not false.
     """
 
     name: str

@@ -230,7 +230,7 @@ def _faults(plans: tuple[DevicePlan, ...], recent_ns: int, sizes: FaultSizes, dr
               _values(slow, ("1.8.2",), "digits", "2"), size=sizes.latency_factor),
         Fault("offline", FaultKind.OFFLINE, away[0].offline[0] if away[0].offline else recent_ns, ids(away),
               "gateways with firmware 5.1.3", "silence at most; counts arrive", _values(away, ("5.1.3",)),
-              end_ns=away[0].offline[1] if away[0].offline else None, required=False),
+              end_ns=away[0].offline[1] if away[0].offline else None, required=len(away) > 1),
         Fault("silent", FaultKind.SILENT, first([p.silent_from_ns for p in gone]), ids(gone),
               f"{len(gone)} cam-v1 devices", "silence alert on cam-v1", _values(gone, ("1.8.1",))),
     )  # fmt: skip
