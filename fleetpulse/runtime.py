@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import os
@@ -18,13 +19,19 @@ from collector.api.auth import is_loopback_host, read_tokens
 from collector.errors import StackError
 from fleetpulse.datadir import DataDirectory, Running
 from fleetpulse.processes import Child, Supervisor, listen, python_child, url_of
-from fleetpulse.settings import Settings
+from fleetpulse.settings import SECRETS, Settings
 
 logger = logging.getLogger(__name__)
 
 READY_TIMEOUT_S: Final = 60.0
 LOCAL_TOKEN_VARIABLE: Final = "FLEETPULSE_LOCAL_TOKEN"  # noqa: S105  # a variable's name
-SECRET_VARIABLES: Final = ("webhook_secret", "apprise_urls", "api_token")
+PAGE_LIBRARIES: Final = ("streamlit", "altair")
+INSTALL_PAGES: Final = "install it with: pip install '.[dashboards]'"
+
+
+def _missing_page_library() -> str:
+    """Return a library of the extra ``dashboards`` that is not installed, '' when all are."""
+    return next((name for name in PAGE_LIBRARIES if importlib.util.find_spec(name) is None), "")
 
 
 def _require_tokens_beyond_loopback(settings: Settings) -> None:
@@ -64,7 +71,10 @@ class Stack:
         otlp = self._listen(settings.host, settings.otlp_port, "otlp")
         api = self._listen(settings.api_host, settings.api_port, "api")
         self.otlp_url, self.api_url = url_of(otlp), url_of(api)
-        if settings.dashboard:
+        missing = _missing_page_library()
+        if settings.dashboard and missing:
+            logger.warning("no dashboard: it needs %s; %s", missing, INSTALL_PAGES)
+        elif settings.dashboard:
             probe = listen(settings.dashboard_host, settings.dashboard_port, "dashboard")
             self.dashboard_url = url_of(probe)
             probe.close()  # streamlit binds the port itself
@@ -83,10 +93,10 @@ class Stack:
 
     def _children(self, parent_fd: int, otlp: socket.socket, api: socket.socket, local_token: str) -> list[Child]:
         plain = dataclasses.asdict(self.settings)
-        plain.update(dict.fromkeys(SECRET_VARIABLES, ""), public_url=self.settings.public_url or self.dashboard_url)
+        plain.update(dict.fromkeys(SECRETS, ""), public_url=self.settings.public_url or self.dashboard_url)
         private = {
             f"FLEETPULSE_{name.upper()}": getattr(self.settings, name)
-            for name in SECRET_VARIABLES
+            for name in SECRETS
             if getattr(self.settings, name)
         }
         private[LOCAL_TOKEN_VARIABLE] = local_token
@@ -148,9 +158,7 @@ def dashboard_child(host: str, port: int, api_url: str, token: str) -> tuple[lis
     try:
         from dashboards.server import dashboard_command, dashboard_environment
     except ModuleNotFoundError as error:
-        raise StackError(
-            f"the dashboard needs {error.name}; install it with: pip install '.[dashboards]', or use --no-dashboard"
-        ) from None
+        raise StackError(f"the dashboard needs {error.name}; {INSTALL_PAGES}") from None
     return dashboard_command(host, port, api_url), dashboard_environment(os.environ, token=token)
 
 

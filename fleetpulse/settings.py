@@ -7,6 +7,7 @@ with its source; secrets show as ``***``.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("api_url", str, "", "query API that `dash` and the client verbs read; empty = the running store's"),
     Setting("tokens_file", str, "", "token file; empty = DIR/tokens.json"),
     Setting("api_token", str, "", "bearer token that the dashboard and client verbs send", secret=True),
-    Setting("webhook_url", str, "", "receiver of signed JSON notices"),
+    Setting("webhook_url", str, "", "receiver of signed JSON notices; its path is often a secret", secret=True),
     Setting("webhook_secret", str, "", "key of the notices' HMAC-SHA256 signature", secret=True),
     Setting("apprise_urls", str, "", "receivers as Apprise URLs, separated by spaces", secret=True),
     Setting("notify_history", bool, False, "send notices for instants older than an hour too"),
@@ -68,6 +69,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
 LEAST: Final = {"workers": 1, "raw_retention_days": 2, "judge_interval_s": 1}
 """Least values; raw points are kept two days because copies are recognised for one."""
+
+SECRETS: Final = tuple(setting.name for setting in SETTINGS if setting.secret)
+"""Settings that no command line of a child and no page may show."""
 
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 
@@ -140,8 +144,8 @@ def _parsed(setting: Setting, raw: object, source: str) -> Value:
     if setting.name.endswith("_port") and not 0 <= int(value) <= 65535:
         raise ConfigError(f"{setting.name} = {value} ({source}) is not a port; use 0..65535, 0 picks a free one")
     least = LEAST.get(setting.name)
-    if least is not None and float(value) < least:
-        raise ConfigError(f"{setting.name} = {value} ({source}) is too small; the least is {least}")
+    if least is not None and not least <= float(value) < math.inf:
+        raise ConfigError(f"{setting.name} = {value} ({source}) does not fit; the least is {least}")
     return value
 
 

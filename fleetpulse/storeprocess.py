@@ -53,7 +53,6 @@ class StoreProcess:
             self.store,
             AnalyticsOptions(
                 config_dir=config,
-                public_url=settings.public_url,
                 tick_s=settings.judge_interval_s,
                 compute_child=True,
             ),

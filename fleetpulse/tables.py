@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from device_sdk.contract import attributes as a
 
@@ -45,3 +47,23 @@ def rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def budget(ratio: float | None) -> str:
+    """Return what is left of an error budget; overspending has a word of its own."""
+    if ratio is None:
+        return "-"
+    return f"spent {1 - ratio:.1f} x" if ratio < 0 else f"{ratio * 100:.0f} %"
+
+
+def alert_list(items: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print alerts as a person reads them: state and rule in one line, the whole sentence below it."""
+    screen = console or Console()
+    if not items:
+        screen.print("nothing fires")
+    styles = {("firing", "page"): "bold red", ("firing", "ticket"): "yellow"}
+    for item in items:
+        style = styles.get((item["state"], item["severity"]), "dim")
+        head = Text(f"{item['state']} {item['severity']}", style=style)
+        screen.print(head.append(f"  {item['rule']}  since {utc(item['since_ns'])}", style="default"))
+        screen.print(Padding(Text(item["summary"]), (0, 0, 1, 2)))

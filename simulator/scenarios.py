@@ -110,7 +110,7 @@ class Scenario:
     recent_window_s: int = 300
     runs_per_window: float = 7.0
     recent_runs_per_window: float = 2.7
-    magika_runs_per_hour: float = 0.65
+    magika_runs_per_hour: float = 0.75
 
     def window_s_at(self, at_ns: int) -> int:
         """Return the length of windows of a session that starts at ``at_ns``."""

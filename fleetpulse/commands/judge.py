@@ -15,7 +15,7 @@ from fleetpulse.commands.operate import get_json
 from fleetpulse.commands.options import setting_options, settings_from
 from fleetpulse.datadir import Running, find_running
 from fleetpulse.settings import Settings
-from fleetpulse.tables import rows_table, share, utc
+from fleetpulse.tables import alert_list, budget, rows_table, share, utc
 
 
 def running_store(settings: Settings) -> Running:
@@ -121,7 +121,7 @@ def slo_list(**arguments: Any) -> None:
     """Show each SLO's state and the budget that is left."""
     items = get_json(settings_from(arguments), "/api/v1/slo", {})["items"]
     rows = [
-        [item["slo"], _cohort(item), item["verdict"], share(item["value"]), share(item["detail"].get("budget_left"))]
+        [item["slo"], _cohort(item), item["verdict"], share(item["value"]), budget(item["detail"].get("budget_left"))]
         for item in items
     ]
     rows_table("SLOs", ["slo", "cohort", "state", "good", "budget left"], rows)
@@ -143,12 +143,19 @@ def alerts() -> None:
 
 
 @alerts.command("list")
+@click.option("--all", "everything", is_flag=True, help="show resolved and suppressed alerts too")
 @setting_options(["data", "api_url"])
-def alerts_list(**arguments: Any) -> None:
-    """Show what is pending and firing."""
-    items = get_json(settings_from(arguments), "/api/v1/alerts", {})["items"]
-    rows = [[item["state"], item["severity"], item["rule"], item["summary"], utc(item["since_ns"])] for item in items]
-    rows_table("Alerts", ["state", "severity", "rule", "what", "since"], rows)
+def alerts_list(everything: bool, **arguments: Any) -> None:
+    """Show what fires and what is about to."""
+    items = get_json(settings_from(arguments), "/api/v1/alerts", {"limit": "10000"})["items"]
+    shown = [item for item in items if everything or _is_live(item)]
+    alert_list(
+        sorted(shown, key=lambda item: (item["state"] != "firing", item["severity"] != "page", item["since_ns"]))
+    )
+
+
+def _is_live(item: dict[str, Any]) -> bool:
+    return item["state"] in {"firing", "pending"} and not (item["evidence"] or {}).get("suppressed_by")
 
 
 @alerts.command("check")

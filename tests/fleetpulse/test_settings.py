@@ -1,12 +1,14 @@
 """Settings: precedence, sources, clear errors."""
 
+import socket
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from collector.errors import ConfigError
-from fleetpulse.settings import BY_NAME, SETTINGS, Settings, load, shown
+from fleetpulse.runtime import Stack
+from fleetpulse.settings import BY_NAME, SECRETS, SETTINGS, Settings, load, shown
 
 
 def _load(tmp_path: Path, arguments=None, environment=None, toml: str = ""):
@@ -42,13 +44,25 @@ def test_a_secret_is_read_from_a_file_and_never_shown(tmp_path):
     assert "hush" not in str(shown(settings))
 
 
+def test_no_secret_stands_on_the_command_line_of_a_child(tmp_path):
+    words = {name: f"http://hush-{name}.example/hush" for name in SECRETS}
+    stack = Stack(_load(tmp_path, words)[0])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        children = stack._children(0, listener, listener, "local-hush")
+    assert {"webhook_url", "webhook_secret", "apprise_urls", "api_token"} <= set(SECRETS)
+    assert not any("hush" in word for child in children for word in child.command)
+    store = children[0].environment
+    assert {store[BY_NAME[name].environment] for name in SECRETS} == set(words.values())
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
         ("otlp_prot = 1", "did you mean 'otlp_port'"),
         ("otlp_port = 99999", "not a port"),
         ("otlp_port = 'x'", "not a whole number"),
-        ("workers = 0", "too small"),
+        ("workers = 0", "the least is 1"),
+        ("judge_interval_s = nan", "the least is 1"),
         ("dashboard = 'maybe'", "not true or false"),
         ("= broken", "not valid TOML"),
     ],
