@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def resolve(
     return Config(
         metrics_url=metrics_url,
         logs_url=logs_url,
-        token=token if token is not None else _token(env),
+        token=_sendable(token if token is not None else _token(env)),
         headers=_pairs(env.get("OTEL_EXPORTER_OTLP_HEADERS", ""), "OTEL_EXPORTER_OTLP_HEADERS"),
         state_dir=Path(directory) if directory is not None else default_state_dir(env),
         window_ns=round(window * 1e9),
@@ -145,6 +146,14 @@ def _token(env: Mapping[str, str]) -> str | None:
         raise ConfigError(f"{ENV_PREFIX}TOKEN_FILE={path}: {error.strerror}; name a readable file") from None
 
 
+def _sendable(token: str | None) -> str | None:
+    """Return a token as an HTTP header can carry it; the message of a refusal never shows it."""
+    bare = token.strip() if token is not None else None
+    if bare and not (bare.isascii() and bare.isprintable()):
+        raise ConfigError("token=***: holds characters that no HTTP header carries; copy it again")
+    return bare
+
+
 def _resource(given: Mapping[str, object] | None, env: Mapping[str, str]) -> tuple[tuple[str, object], ...]:
     merged: dict[str, object] = dict(_pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE_ATTRIBUTES"))
     if env.get("OTEL_SERVICE_NAME"):
@@ -173,8 +182,8 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a number, like {default:g}") from None
-    if not value > 0:
-        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a number above 0, like {default:g}")
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a finite number above 0, like {default:g}")
     return value
 
 

@@ -135,7 +135,7 @@ class Exporter:
             self._failures = 0
             self._spool.done(records)
             self._note_partial_success(kind, answer.body)
-        elif answer.status == 0 or answer.status in RETRYABLE or answer.status in MISCONFIGURED:
+        elif answer.status < 400 or answer.status in RETRYABLE or answer.status in MISCONFIGURED:
             self._back_off(answer)
         elif len(records) > 1:  # find the one at fault instead of losing its neighbours
             middle = len(records) // 2
@@ -159,7 +159,8 @@ class Exporter:
         self._resting_until_s = time.monotonic() + rest
         self._spool.to_disk()
         problem = f"HTTP {answer.status}" if answer.status else answer.error
-        hint = "; check token= and endpoint=" if answer.status in MISCONFIGURED else ""
+        astray = 0 < answer.status < 400 or answer.status in MISCONFIGURED
+        hint = "; check token= and endpoint=" if astray else ""
         said = "collector not reached (%s)%s; data are kept, next try in %.0f s"
         log_rationed(logging.WARNING, said, problem, hint, rest)
 

@@ -39,7 +39,7 @@ EventAttributes = list[tuple[str, "str | bool | int | float"]]
 
 @dataclass(slots=True)
 class Vital:
-    """The part of a mark that changes while the session lives; ``end`` is declared, ``told`` once nothing is left."""
+    """The part of a mark that changes while the session lives; ``end`` is declared, ``told`` once its end is."""
 
     last_sign_ns: int
     last_sequence: int = -1
@@ -216,6 +216,8 @@ def exception_name(kind: type[BaseException]) -> str:
 ExceptionListener = Callable[[type[BaseException], "TracebackType | None"], None]
 _listeners: weakref.WeakSet[ExceptionSink] = weakref.WeakSet()
 _previous_hook = None
+_first_hook = None
+_telling = False
 
 
 class ExceptionSink:
@@ -228,10 +230,11 @@ class ExceptionSink:
 
 def listen_for_exceptions(sink: ExceptionSink) -> None:
     """Tell ``sink`` of uncaught exceptions of the main thread; the host's own hook runs afterwards as ever."""
-    global _previous_hook
+    global _previous_hook, _first_hook
     _listeners.add(sink)
     if sys.excepthook is not _hook:
         _previous_hook = sys.excepthook
+        _first_hook = _first_hook or _previous_hook
         sys.excepthook = _hook
 
 
@@ -243,8 +246,16 @@ def stop_listening(sink: ExceptionSink) -> None:
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, (KeyboardInterrupt, SystemExit)):
-        for sink in list(_listeners):
-            with guard("recording an uncaught exception"):
-                sink.exception_ends_program(kind, trace)
-    (_previous_hook or sys.__excepthook__)(kind, error, trace)
+    global _telling
+    if _telling:  # the previous hook was itself put over ours, and hands the exception on to what it found
+        (_first_hook or sys.__excepthook__)(kind, error, trace)
+        return
+    _telling = True
+    try:
+        if not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            for sink in list(_listeners):
+                with guard("recording an uncaught exception"):
+                    sink.exception_ends_program(kind, trace)
+        (_previous_hook or sys.__excepthook__)(kind, error, trace)
+    finally:
+        _telling = False

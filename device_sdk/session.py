@@ -104,6 +104,7 @@ class Session:
         """Forget everything of the parent's in a forked child; ``begin_in_child`` starts the child's own session."""
         self._ledger = ledger
         self._state.disown()
+        self.spool.disown()
         self.spool = self._new_spool(None)
 
     def begin_in_child(self) -> None:
@@ -119,6 +120,7 @@ class Session:
         if not vital.told:
             with guard("telling of the previous session's end"):
                 self._tell_of(DeadSession(header, vital))
+        self._ledger.lost(True, LossReason.SHUTDOWN, vital.unsent_windows)  # also of an end that could save nothing
         return header
 
     def _tell_of(self, dead: DeadSession) -> None:
@@ -145,7 +147,6 @@ class Session:
             )
             self.spool.put(LOGS, encoded, durable=True)
         self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
-        self._ledger.lost(True, LossReason.SHUTDOWN, vital.unsent_windows)
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -200,9 +201,10 @@ class Session:
         )
         if is_crash(reason):
             self.emit(e.APP_CRASH, crash_attributes(self.stream.session_id, self.vital))
+        self.mark_told()  # at once: a process killed while it sends its last windows must not count as a crash
 
     def mark_told(self) -> None:
-        """Note that nothing of this session is left for the next start to tell."""
+        """Note that this session's end is told; the next start has only its lost windows left to count."""
         self.vital.told = True
         self.write_mark()
 

@@ -2,7 +2,7 @@
 
 Disk is an append-only file per ~256 KiB: an 8-byte header that names the format version, then records of ``length,
 crc32, kind, payload`` (little-endian). A file is deleted when all of it is acknowledged. What a crash can do is leave a
-torn tail, which is dropped, or a damaged record, whose file is set aside after its good records were taken over.
+torn tail, which is dropped, or a damaged record, whose file is set aside after its good records were written anew.
 A record keeps its bytes for ever: a window that was once offered to the network is resent unchanged.
 """
 
@@ -173,6 +173,12 @@ class Spool:
         with self._lock:
             self._close_file()
 
+    def disown(self) -> None:
+        """In a forked child: close its copy of the open file and touch nothing else; the lock may be held for ever."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
     # --- disk -------------------------------------------------------------------------------------------------
 
     def _relieve_memory(self) -> None:
@@ -234,8 +240,8 @@ class Spool:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next_number += 1
         self._segments.append(Segment(path, len(MAGIC)))
-        os.write(self._file, MAGIC)
         self._disk_bytes += len(MAGIC)
+        os.write(self._file, MAGIC)
         _sync_directory(directory)
 
     def _close_file(self) -> None:
@@ -272,8 +278,6 @@ class Spool:
             return
         self._segments.remove(segment)
         self._disk_bytes -= segment.size
-        if segment.path.suffix == ".bad":
-            return
         try:
             segment.path.unlink(missing_ok=True)
         except OSError as error:
@@ -298,33 +302,43 @@ class Spool:
             paths = sorted(path for path in directory.iterdir() if path.suffix in (".seg", ".open"))
         except OSError:
             return
-        for path in paths:
-            with self._lock:
-                self._next_number = max(self._next_number, _number_of(path) + 1)
+        with self._lock:
+            self._next_number = max([0, *(_number_of(path) + 1 for path in paths)])
+            for path in paths:
                 self._load_segment(path)
 
     def _load_segment(self, path: Path) -> None:
         try:
+            segment = Segment(path, path.stat().st_size)
             found, damaged = scan_segment(path)
         except (OSError, SpoolFormatError) as error:
             log_rationed(logging.WARNING, "spool %s was set aside: %s", path, error)
-            found, damaged = [], 1
+            segment, found, damaged = Segment(path, 0), [], 1
+        records = [Record(kind, size, None, segment, offset) for kind, offset, size in found]
         if damaged:
             self._on_loss(METRICS, LossReason.CORRUPT, damaged)
-            path = _set_aside(path)
-        try:
-            segment = Segment(path, path.stat().st_size)
-        except OSError:
+            self._take_over(records)
+            _set_aside(path)
             return
-        for kind, offset, size in found:
-            self._queues[kind].append(Record(kind, size, None, segment, offset))
-        segment.waiting = len(found)
-        if damaged and not found:
-            return
+        for record in records:
+            self._queues[record.kind].append(record)
+        segment.waiting = len(records)
         self._segments.append(segment)
         self._disk_bytes += segment.size
-        if not found:
+        if not records:
             self._remove(segment)
+
+    def _take_over(self, records: Sequence[Record]) -> None:
+        """Queue the good records of a damaged file, written anew first: the file itself is never read again."""
+        for record in records:
+            record.payload, record.segment = record.read(), None
+            if record.payload is None:
+                self._on_loss(record.kind, LossReason.CORRUPT, 1)
+                continue
+            self._queues[record.kind].append(record)
+            self._memory_bytes += record.size
+            self._volatile_windows += record.kind == METRICS
+        self._relieve_memory()
 
 
 def scan_segment(path: Path) -> tuple[list[tuple[int, int, int]], int]:
@@ -354,17 +368,16 @@ def scan_segment(path: Path) -> tuple[list[tuple[int, int, int]], int]:
     return found, damaged
 
 
-def _set_aside(path: Path) -> Path:
-    """Move a damaged file to ``bad/`` beside the others, keeping the newest few; return where it is now."""
+def _set_aside(path: Path) -> None:
+    """Move a damaged file to ``bad/`` beside the others, keeping the newest few."""
     aside = path.parent / "bad"
     try:
         aside.mkdir(exist_ok=True, mode=0o700)
-        moved = path.rename(aside / path.with_suffix(".bad").name)
+        path.rename(aside / path.with_suffix(".bad").name)
         for old in sorted(aside.iterdir())[:-_ASIDE_MAX]:
             old.unlink()
-    except OSError:
-        return path
-    return moved
+    except OSError as error:
+        log_rationed(logging.WARNING, "spool %s: %s", path, error.strerror)
 
 
 def _number_of(path: Path) -> int:

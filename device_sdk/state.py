@@ -147,6 +147,16 @@ class StateDir:
         return boot
 
 
+def _renew_lock_after_fork() -> None:
+    """Give a forked child its own lock: a thread of the parent's may have held it at the moment of the fork."""
+    global _held_lock
+    _held_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_after_fork)
+
+
 def _taken(path: Path, pid: int | None) -> str:
     who = f"this process ({pid})" if pid is not None else "another process"
     return f"state_dir {path} is held by a Monitor of {who}: close it, or give each Monitor its own state_dir="

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import http.client
+import io
+import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 RETRYABLE: Final = frozenset({408, 429, 502, 503, 504})
 """Answers that mean: the same bytes may be welcome later."""
-MISCONFIGURED: Final = frozenset({401, 403, 404, 405})
-"""Answers that a corrected token or address turns into success: the data are kept and offered again, slowly."""
+MISCONFIGURED: Final = frozenset({401, 403, 404, 405, 407, 511})
+"""Answers that a corrected token, address or network turns into success: the data are kept and offered again, slowly.
+
+407 and 511 are a proxy's or a captive portal's; its redirects (3xx) are treated alike: no collector answered.
+"""
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -40,6 +46,38 @@ class Transport(Protocol):
         ...
 
 
+class _TimedReader(io.RawIOBase):
+    """Reads until a deadline: a socket's own time limit begins anew with every byte that drips in."""
+
+    def __init__(self, inner: io.RawIOBase, sock: socket.socket, deadline_s: float) -> None:
+        self._inner = inner
+        self._sock = sock
+        self._deadline_s = deadline_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the answer did not come in time")
+        self._sock.settimeout(left_s)
+        return self._inner.readinto(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """A response that is whole by ``deadline_s`` (monotonic) or raises ``TimeoutError``."""
+
+    def __init__(self, sock: socket.socket, *, deadline_s: float, **options: Any) -> None:
+        super().__init__(sock, **options)
+        raw = self.fp.detach()
+        self.fp = io.BufferedReader(_TimedReader(raw, sock, deadline_s))
+
+
 class HttpTransport:
     """POST over ``http.client``; a connection that the server closed while idle is reopened once, silently."""
 
@@ -61,7 +99,7 @@ class HttpTransport:
                 self._drop(key)
                 stale = isinstance(error, (ConnectionError, http.client.BadStatusLine))
                 if not (reused and stale):
-                    return Answer(0, error=f"{type(error).__name__}: {error}")
+                    return Answer(0, error=f"{type(error).__name__}: {_without_values(error)}")
         return Answer(0, error="connection lost twice")
 
     def _attempt(
@@ -73,6 +111,8 @@ class HttpTransport:
         connection.timeout = timeout_s
         if connection.sock is not None:
             connection.sock.settimeout(timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        connection.response_class = functools.partial(_TimedResponse, deadline_s=deadline_s)  # type: ignore[assignment]
         connection.request("POST", path, body, dict(headers))
         response = connection.getresponse()
         data = response.read(ANSWER_BYTES_MAX)
@@ -95,6 +135,13 @@ class HttpTransport:
         """Drop all connections."""
         for key in list(self._connections):
             self._drop(key)
+
+
+def _without_values(error: Exception) -> str:
+    """Return what went wrong; of a header that cannot be sent never the value, which may be a secret."""
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return "a header or the address holds characters that cannot be sent"
+    return str(error)
 
 
 def _retry_after_s(value: str | None) -> float | None:

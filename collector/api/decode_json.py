@@ -42,9 +42,12 @@ def from_json(request: type[Request], body: bytes) -> Any:
     message: Any = request()
     try:
         document = json.loads(body) if body else {}
-        _fill(message, document, "$")
-    except (UnicodeError, RecursionError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also an integer of more digits than the interpreter reads
         raise MalformedRequestError(f"the body is not JSON: {error}") from error
+    try:
+        _fill(message, document, "$")
+    except (UnicodeError, RecursionError) as error:
+        raise MalformedRequestError(f"the body is not an OTLP request: {error}") from error
     return message
 
 

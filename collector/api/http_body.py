@@ -14,6 +14,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_MEMBERS_MAX: Final = 64
+"""Most gzip members of a body. What follows a member is copied, so millions of empty ones would take hours."""
 _DISCARD_BYTES_MAX: Final = 64 << 20
 """Most bytes of a refused body that are read and thrown away so that the client can read its answer."""
 
@@ -95,15 +97,15 @@ class Body:
 
 
 def gunzip(body: bytes, bytes_max: int) -> bytes:
-    """Return the content of one or more gzip members.
+    """Return the content of one or more (at most ``_MEMBERS_MAX``) gzip members.
 
     Stops as soon as the content exceeds ``bytes_max``, whatever it would have become. Raises ``RequestError`` 400
-    (corrupt or truncated) and 413.
+    (corrupt, truncated, or too many members) and 413.
     """
     parts: list[bytes] = []
     room = bytes_max + 1
     rest = body
-    while True:
+    for _ in range(_MEMBERS_MAX):
         member = zlib.decompressobj(_GZIP)
         try:
             part = member.decompress(rest, room)
@@ -118,3 +120,4 @@ def gunzip(body: bytes, bytes_max: int) -> bytes:
         rest = member.unused_data
         if not rest.strip(b"\0"):  # the format allows padding by zeros
             return parts[0] if len(parts) == 1 else b"".join(parts)
+    raise RequestError(400, f"Content-Encoding is gzip with more than {_MEMBERS_MAX} members; compress the body as one")

@@ -17,6 +17,7 @@ from collector.api.problems import ApiProblemError
 ARROW: Final = "application/vnd.apache.arrow.stream"
 LIMIT_DEFAULT: Final = 1000
 LIMIT_MAX: Final = 10_000
+NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
@@ -79,15 +80,17 @@ def arrow_response(table: pa.Table, cursor: str | None, as_of_ns: int) -> Respon
 
 
 def table_of(items: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return items as a table, objects and lists of objects as JSON text."""
-    flat = [
-        {
-            name: json.dumps(value, allow_nan=False) if isinstance(value, dict | list) else value
-            for name, value in item.items()
-        }
-        for item in items
-    ]
-    return pa.Table.from_pylist(flat) if flat else pa.table({})
+    """Return items as a table: objects and lists as JSON text; a column is there when any item has it."""
+    names = list(dict.fromkeys(name for item in items for name in item))
+    return pa.table({name: _column([item.get(name) for item in items]) for name in names})
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    """Return one column; among numbers the words of OTLP/JSON are the doubles they stand for."""
+    flat = [json.dumps(value, allow_nan=False) if isinstance(value, dict | list) else value for value in values]
+    if any(isinstance(value, int | float) for value in flat):
+        flat = [float(value) if isinstance(value, str) and value in NOT_FINITE else value for value in flat]
+    return pa.array(flat)
 
 
 def respond(request: Request, items: Sequence[Mapping[str, Any]], cursor: str | None, as_of_ns: int) -> Response:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from collector.api import quantiles, shapes
 from collector.api.paging import (
@@ -66,8 +67,17 @@ def _add_metrics(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -
         return respond(request, page, following, clock_ns())
 
 
+class _AnyText(PathConvertor):
+    """A path parameter of any characters: Starlette's own ends at a line feed."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyText())
+
+
 def _add_points(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -> None:
-    @routes.get("/metrics/{name:path}/points", response_model=None, responses=listing(PointPage))
+    @routes.get("/metrics/{name:any}/points", response_model=None, responses=listing(PointPage))
     def points(
         request: Request,
         name: str,
@@ -94,7 +104,7 @@ def _add_points(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) ->
 
 
 def _add_quantiles(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -> None:
-    @routes.get("/metrics/{name:path}/quantiles", response_model=None, responses=listing(QuantilePage))
+    @routes.get("/metrics/{name:any}/quantiles", response_model=None, responses=listing(QuantilePage))
     def quantile_list(
         request: Request,
         name: str,
@@ -156,7 +166,7 @@ def _add_devices(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -
         following = encode_cursor([rows[limit - 1]["device_id"]]) if len(rows) > limit else None
         return respond(request, [shapes.device(row) for row in rows[:limit]], following, clock_ns())
 
-    @routes.get("/devices/{device_id:path}", response_model=None)
+    @routes.get("/devices/{device_id:any}", response_model=None)
     def device_page(device_id: str) -> Response:
         """Return one device."""
         horizon = clock_ns() - LEDGER_KEPT_NS
@@ -167,7 +177,7 @@ def _add_devices(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -
 
 
 def _add_distributions(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -> None:
-    @routes.get("/distributions/{name:path}", response_model=None)
+    @routes.get("/distributions/{name:any}", response_model=None)
     def distributions(
         request: Request,
         name: str,

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  (what is interpolated into SQL here are constants of this package; values are parameters)
 """Named queries behind the query API: points as stored, logs, devices, metrics.
 
 Pages are found by key, never by number: a page begins after the last row of the one before.
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from collector.storage.named import ANY, INT, STR, NamedQuery, Param
+from collector.storage.rollup import COUNT_MAX
 
 _LEAST: Final = -(2**63)
 _FROM: Final = Param("int", _LEAST)
@@ -46,7 +48,7 @@ join streams st on st.stream = p.stream
 join resources r on r.resource = p.resource
 order by p.time_ns, p.series, p.stream, p.start_ns"""
 
-_RAW_COLUMNS: Final = """
+_RAW_COLUMNS: Final = f"""
 select s.sid, r.rowid as rid, st.rowid as stid, s.kind, coalesce(s.temporality, '') as temporality,
        p.start_ns, p.time_ns, coalesce(p.count, 0) as count, coalesce(p.sum, 0) as sum, p.sum is null as no_sum,
        coalesce(p.scale, 0) as scale, coalesce(p.zero_count, 0) as zero_count,
@@ -57,7 +59,7 @@ join (select rowid as sid, series, kind, temporality from series
       where metric = $metric and kind in ('histogram', 'exponential_histogram')) s on s.series = p.series
 join streams st on st.stream = p.stream
 join resources r on r.resource = p.resource
-where not p.no_recorded_value and ($device = '' or st.device_id = $device)"""
+where not p.no_recorded_value and ($device = '' or st.device_id = $device) and coalesce(p.count, 0) <= {COUNT_MAX}"""
 _RAW_HISTOGRAMS: Final = (
     f"{_RAW_COLUMNS} and p.time_ns >= $from_ns and (p.time_ns < $to_ns or $to_ns = 9223372036854775807)"
 )

@@ -15,7 +15,9 @@ import duckdb
 from collector.storage.put import DAY_NS, HOUR_NS, SPREAD_NS
 
 _UNROLLED: Final = f"""
-select count(*) from points p
+select count(*) from (
+    select time_ns, received_ns from points union all
+    select time_ns, received_ns from logs where event_name = 'session.end') p
 where p.received_ns >= $cut and p.received_ns < $new_cut
   and (p.time_ns - 1) - (((p.time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS} in (select hour_ns from dirty)"""
 

@@ -131,6 +131,7 @@ def test_json_and_protobuf_of_one_request_are_the_same_rows() -> None:
         number(asInt=1, attributes=[{"key": "k", "value": {"bytesValue": "%%"}}]),
         number(asInt=1, attributes=[{"key": "\ud800", "value": {}}]),
         number(asDouble=10**400),
+        b'{"resourceMetrics":' + b"1" * 5_000 + b"}",
         b"[" * 100_000,
         b'{"resourceMetrics":' * 5_000,
     ],

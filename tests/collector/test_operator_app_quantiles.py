@@ -1,5 +1,8 @@
 """Quantiles of the query API: where in a bucket, which buckets merge, what a cumulative stream adds."""
 
+import math
+
+import pyarrow as pa
 import pytest
 from store_kit import CUMULATIVE, T0, Request, S, get, put, resource_of
 
@@ -30,6 +33,33 @@ def test_a_histogram_without_buckets_has_a_count_and_null_quantiles(client, stor
     put(store, tmp_path, request)
     (item,) = get(client, "metrics/h/quantiles", q="0.5")["items"]
     assert (item["count"], item["sum"], item["quantiles"]) == (5, 10.0, [{"q": 0.5, "value": None}])
+
+
+def test_arrow_holds_sums_that_json_writes_as_words_and_grids_that_only_some_have(client, store, tmp_path):
+    request = Request(**resource_of("a"))
+    request.explicit("h", T0, T0 + S, [1.0], [1, 2], k="a")
+    request.explicit("h", T0, T0 + S, [1.0], [1, 2], k="b", **{"edge.feature.grid": "c=0;u=1"})
+    points = [
+        metric.histogram.data_points[0] for metric in request.message.resource_metrics[0].scope_metrics[0].metrics
+    ]
+    points[0].sum, points[1].sum = math.nan, 4.5
+    put(store, tmp_path, request)
+    answer = client.get("/api/v1/metrics/h/quantiles", params={"by": "k"}, headers={"accept": ARROW})
+    assert answer.status_code == 200, answer.text
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert table.schema.field("sum").type == pa.float64()
+    assert [math.isnan(value) for value in table.column("sum").to_pylist()] == [True, False]
+    assert table.column("grid").to_pylist() == [None, "c=0;u=1"]
+
+
+@pytest.mark.parametrize("absurd", [2**63 - 1, 2**62])
+def test_one_device_s_absurd_counts_do_not_overflow_the_fleet_s(client, store, tmp_path, absurd):
+    for device, counts in (("good", [10, 30]), ("mad", [absurd]), ("madder", [absurd])):
+        put(store, tmp_path, Request(**resource_of(device)).exponential("e", T0, T0 + S, counts, scale=0))
+    (item,) = get(client, "metrics/e/quantiles", q="0.5")["items"]
+    assert item["count"] == 40
+    assert item["quantiles"][0]["value"] == pytest.approx(2 ** (1 + 1 / 3))
+    assert len(get(client, "metrics/e/points")["items"]) == 3
 
 
 def test_mixed_scales_merge_by_downscaling(client, store, tmp_path):

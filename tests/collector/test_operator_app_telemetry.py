@@ -60,7 +60,7 @@ def test_histogram_and_summary_points_have_their_fixed_shapes(client, store, tmp
     assert point["quantiles"] == [{"q": 0.5, "value": 5.0}, {"q": 0.99, "value": 9.0}]
 
 
-@pytest.mark.parametrize("name", ["a/b", "a/points", "100%", "ä b?c#d", "a%2Fb"])
+@pytest.mark.parametrize("name", ["a/b", "a/points", "100%", "ä b?c#d", "a%2Fb", "a\nb", "a\n"])
 def test_a_metric_s_name_may_hold_any_character(client, store, tmp_path, name):
     put(store, tmp_path, Request(**resource_of("a")).sum(name, T0, T0 + S, 3))
     answer = client.get(f"/api/v1/metrics/{quote(name, safe='')}/points")

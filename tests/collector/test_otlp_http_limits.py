@@ -85,6 +85,13 @@ def test_the_limit_holds_after_decompression_too(small: Served) -> None:
     assert "decompressed" in message
 
 
+def test_gzip_of_countless_members_is_refused_before_it_costs_time(small: Served) -> None:
+    few = gzip.compress(b"") * 64
+    assert small.post(content=few, **GZIP).status_code == 200
+    message = refused(small.post(content=few + gzip.compress(b""), **GZIP), 400, 3)
+    assert "more than 64 members" in message
+
+
 def test_a_bomb_is_stopped_at_the_limit_not_at_its_size(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     import collector.api.http_body as http_body
 

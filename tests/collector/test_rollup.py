@@ -305,6 +305,19 @@ def test_a_copy_that_reaches_the_store_after_the_first_one_s_raw_is_gone_is_not_
     store.close()
 
 
+def test_a_day_does_not_freeze_while_a_session_s_end_waits_for_its_roll_up(tmp_path):
+    store = open_store(tmp_path / "data", clock_ns=Clock(T0), threads=1)
+    store.put([write(tmp_path, [device_window("a", T0, T0 + 900 * S).decoded(T0)])])
+    recompute(store)
+    ended = session_end("a", T0 + 2 * HOUR, reason="unknown", expected=False)
+    store.put([write(tmp_path, [decoded_logs(ended, T0)])])
+    assert store.expire(T0 + 20 * DAY) == 0
+    recompute(store)
+    span = {"from_ns": 0, "to_ns": 2**62}
+    assert sum(row["unexpected_ends"] for row in store.query("session_hours", span).to_pylist()) == 1
+    store.close()
+
+
 def test_raw_points_go_after_their_retention_but_never_before_their_roll_up(tmp_path):
     clock = Clock(T0)
     store = open_store(tmp_path / "data", clock_ns=clock, threads=1)

@@ -71,6 +71,20 @@ def test_the_token_is_never_shown(tmp_path: Path) -> None:
     assert "s3cret" not in repr(config)
 
 
+def test_a_token_is_stripped_and_one_no_header_can_carry_is_refused_unseen() -> None:
+    assert resolve(token=" t0k\n", environ={}).token == "t0k"
+    for token in ("se\ncret", "s€cret"):
+        with pytest.raises(ConfigError, match="copy it again") as caught:
+            resolve(token=token, environ={})
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["SPOOL_BYTES", "TIMEOUT_S"])
+def test_an_infinite_number_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="write a finite number"):
+        resolve(environ={"FLEETPULSE_DEVICE_" + name: "inf"})
+
+
 def test_the_monitor_takes_signals_from_a_file_named_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from sdk_kit import SECOND, START_NS, attributes_of, points
 from device_sdk import Monitor
 from device_sdk.contract import attributes as a
 from device_sdk.testing import ManualClock, kill
-from device_sdk.transport import _retry_after_s
+from device_sdk.transport import HttpTransport, _retry_after_s
 
 
 @pytest.fixture
@@ -122,6 +123,15 @@ def test_retry_after_may_be_seconds_or_a_date(text: str, low: float, high: float
     assert low <= seconds <= high
 
 
+def test_a_header_that_cannot_be_sent_is_an_answer_that_does_not_show_it(collector: Any) -> None:
+    transport = HttpTransport()
+    answer = transport.post(collector.url + "/v1/metrics", b"", {"Authorization": "Bearer se\ncret"}, 5)
+    transport.close()
+    assert (answer.status, collector.requests) == (0, [])
+    assert "cannot be sent" in answer.error
+    assert "cret" not in answer.error
+
+
 def test_retry_after_that_is_nonsense_is_ignored() -> None:
     assert _retry_after_s("soon") is None
     assert _retry_after_s(None) is None
@@ -141,8 +151,8 @@ def test_only_the_request_at_fault_is_given_up(device: Any, collector: Any) -> N
     assert (at[a.LOSS_REASON], lost.as_int) == ("rejected", 1)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_wrong_token_or_address_loses_nothing(device: Any, collector: Any, status: int) -> None:
+@pytest.mark.parametrize("status", [302, 307, 401, 403, 404, 407, 511])
+def test_a_wrong_token_address_or_network_loses_nothing(device: Any, collector: Any, status: int) -> None:
     monitor, clock = device()
     windows(monitor, clock, 2)
     collector.answers = [(status, {"Retry-After": "0"}, b"")]
@@ -202,6 +212,29 @@ def test_a_collector_that_never_answers_costs_no_more_than_asked(device: Any) ->
     assert not monitor.close(0.3)
     assert time.monotonic() - started < 3
     listener.close()
+
+
+def test_an_answer_that_drips_in_costs_no_more_than_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                for letter in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100:
+                    connection.sendall(bytes([letter]))
+                    time.sleep(0.05)
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        transport = HttpTransport()
+        began = time.monotonic()
+        answer = transport.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"x", {}, 0.3)
+        took_s = time.monotonic() - began
+        transport.close()
+        dripping.join()
+    assert (answer.status, took_s < 2) == (0, True)
+    assert "TimeoutError" in answer.error
 
 
 def test_what_could_not_be_sent_at_close_is_sent_by_the_next_start(device: Any, collector: Any) -> None:

@@ -123,6 +123,40 @@ def test_windows_lost_with_the_memory_are_reported_by_the_next_start(bench: Any)
     assert (at[a.LOSS_REASON], lost.as_int) == ("shutdown", 2)
 
 
+def test_windows_that_a_clean_end_could_not_save_are_reported_by_the_next_start(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "spool").write_text("a file where a directory should be")
+    world = bench()
+    for _ in range(3):
+        world.window()
+    world.sink.status = 0
+    world.clock.advance(SECOND)
+    assert not world.monitor.close(0.2)
+    again = bench()
+    again.window()
+    ((at, lost),) = again.named("edge.loss.windows")
+    assert (at[a.LOSS_REASON], lost.as_int) == ("shutdown", 4)
+
+
+def test_a_death_while_the_end_is_being_sent_is_no_second_end(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = bench()
+    world.window()
+
+    def die(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world.sink, "post", die)
+    with pytest.raises(KeyboardInterrupt):
+        world.monitor.close()
+    kill(world.monitor)
+    again = bench()
+    attributes, _, _ = end_of(again)
+    assert attributes[a.SESSION_END_REASON] == "exit"
+    again.window()
+    ((at, lost),) = again.named("edge.loss.windows")
+    assert (at[a.LOSS_REASON], lost.as_int) == ("shutdown", 1)
+
+
 def test_durable_windows_outlive_a_death_and_none_is_reported_lost(bench: Any) -> None:
     world = bench(spool="durable")
     for _ in range(4):
@@ -328,6 +362,30 @@ def test_an_uncaught_exception_is_told_at_exit_and_the_traceback_still_prints(co
     assert all(b"private" not in body for _, _, body in collector.requests)
 
 
+def test_hooks_of_others_between_two_monitors_are_each_called_once(collector: Any, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from device_sdk import Monitor
+first = Monitor({collector.url!r}, state_dir={str(tmp_path / "first")!r})
+ours = sys.excepthook
+def other(*caught):
+    print("other hook", file=sys.stderr)
+    ours(*caught)
+sys.excepthook = other
+second = Monitor({collector.url!r}, state_dir={str(tmp_path / "second")!r})
+raise LookupError("private")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("other hook") == 1
+    assert done.stderr.count("LookupError: private") == 1
+    assert "RecursionError" not in done.stderr
+    from sdk_kit import events
+
+    reasons = [at[a.SESSION_END_REASON] for name, at, _ in events(collector.logs()) if name == "session.end"]
+    assert reasons == ["exception", "exception"]
+
+
 def test_an_exit_is_told_at_exit_with_all_that_was_measured(collector: Any, tmp_path: Path) -> None:
     process = run_program("", collector.url, str(tmp_path / "state"), "memory")
     _, stderr = process.communicate(timeout=60)
@@ -353,6 +411,8 @@ def test_a_forked_child_is_a_stream_of_its_own(collector: Any, tmp_path: Path) -
             os.waitpid(child, 0)
             monitor.close()
         else:
+            held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+            assert not [path for path in held if "/spool/" in path], held
             while monitor._engine._dormant: time.sleep(0.005)
             monitor.close()
         """

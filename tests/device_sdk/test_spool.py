@@ -106,6 +106,21 @@ def test_a_damaged_record_is_set_aside_and_counted_and_its_neighbours_live(tmp_p
     assert not list(tmp_path.glob("*.seg"))
 
 
+def test_good_records_of_a_damaged_file_outlive_a_second_death(tmp_path: Path) -> None:
+    spool = make(tmp_path, durable=True)
+    for number in range(4):
+        spool.put(METRICS, bytes([number]) * 300)
+    spool.close()
+    (path,) = tmp_path.glob("*.seg")
+    data = bytearray(path.read_bytes())
+    data[9 + 8] ^= 1
+    path.write_bytes(data)
+    assert make(tmp_path).waiting(METRICS) == 3  # dies before it sends anything
+    losses = Losses()
+    assert drain(make(tmp_path, losses)) == [bytes([number]) * 300 for number in (1, 2, 3)]
+    assert not losses
+
+
 @pytest.mark.parametrize("content", [b"not ours at all", MAGIC[:-1] + b"\x63" + b"future"])
 def test_a_file_of_another_format_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "000000000007.seg").write_bytes(content)
@@ -165,7 +180,7 @@ def test_a_disk_that_refuses_never_raises_and_is_tried_again_later(
         spool.put(METRICS, bytes([number]))
     monkeypatch.setattr(os, "write", real_write)
     spool.put(METRICS, b"\x03")
-    assert spool.usage()[0] == 4  # the disk is left alone for a while
+    assert spool.usage() == (4, 0)  # the disk is left alone for a while
     now[0] = 31.0
     spool.put(METRICS, b"\x04")
     assert spool.usage()[1] > 0
