@@ -129,7 +129,7 @@ def sure_text(facts: Mapping[str, Any]) -> str:
     if kind == "slo":
         threshold = facts.get("detail", {}).get("threshold")
         limit = f"{number(threshold)} times the even pace" if is_number(threshold) else "the threshold"
-        return f"sure: both windows burn over {limit} at 95 % confidence, also without the worst device"
+        return f"sure: both windows burn over {limit}, the long one at 95 % confidence even without the worst device"
     if kind == "silence":
         return "sure: each has been quiet for over 3 h and twice its longest gap of 14 days"
     if facts["name"] == CRASH_LOOP:

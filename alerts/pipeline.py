@@ -22,17 +22,22 @@ logger = logging.getLogger(__name__)
 SENT: Final = "notice_sent"
 FAILED: Final = "notice_failed"
 SKIPPED: Final = "notice_skipped"
+WAITING: Final = "notice_waiting"
 BACKOFF_S: Final = (0.5, 2.0, 5.0)
 NO_RECEIVER: Final = "none"
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One notice for one receiver; ``rounds`` counts the calls in which sending was tried."""
+    """One notice for one receiver; ``rounds`` counts the calls in which sending was tried.
+
+    ``noted`` says that the ledger knows of it: what it does not know of is lost when the process dies.
+    """
 
     notice: Notice
     receiver: str
     rounds: int = 0
+    noted: bool = False
 
     @property
     def alert_id(self) -> str:
@@ -137,12 +142,12 @@ class SendStage:
             pair = (delivery.alert_id, delivery.receiver)
             if delivery.notice.state != "firing" and pair not in round_.told:
                 if pair in round_.waiting:
-                    left.append(delivery)
+                    left.append(self._wait(delivery, round_, "firing_first"))
                 else:
                     round_.record(delivery, SKIPPED, reason="firing_not_sent")
                 continue
             if self.monotonic() >= deadline:
-                left.append(delivery)
+                left.append(self._wait(delivery, round_, "budget"))
                 continue
             outcome = self._try(delivery, deadline)
             delivery.rounds += 1
@@ -151,6 +156,13 @@ class SendStage:
             else:
                 left.append(delivery)
         return left
+
+    def _wait(self, delivery: Delivery, round_: Round, reason: str) -> Delivery:
+        """Return a delivery that was not tried, noted once: others' decisions about its notice do not settle it."""
+        if not delivery.noted:
+            round_.record(delivery, WAITING, reason=reason, round=delivery.rounds)
+            delivery.noted = True
+        return delivery
 
     def _settle(self, delivery: Delivery, outcome: Outcome, round_: Round) -> bool:
         """Record an outcome; return whether the delivery is done with."""
@@ -161,6 +173,7 @@ class SendStage:
             return True
         again = isinstance(outcome, Retry) and delivery.rounds < self.options.notice_rounds
         round_.record(delivery, FAILED, error=outcome.reason, round=delivery.rounds, will_retry=again)
+        delivery.noted = True
         logger.warning("notice not sent to %s: %s", delivery.receiver, outcome.reason)
         return not again
 
@@ -214,18 +227,18 @@ class Pipeline:
         """Rebuild what is outstanding from notices that should have gone out and the ledger's notice entries.
 
         ``ledger`` holds entries in the order they were written, ``detail`` parsed. A notice that nobody ever decided
-        about is offered to all; one that failed and may be tried again goes to that receiver only.
+        about is offered to all; one that waits, or failed and may be tried again, goes to that receiver only.
         """
         open_rounds: dict[tuple[str, str], int] = {}
         decided: set[str] = set()
         for row in ledger:
-            if row["action"] not in {SENT, FAILED, SKIPPED}:
+            if row["action"] not in {SENT, FAILED, SKIPPED, WAITING}:
                 continue
             detail = row["detail"]
             pair = (str(detail["notice"]), str(detail["receiver"]))
             decided.add(pair[0])
             open_rounds.pop(pair, None)
-            if row["action"] == FAILED and detail.get("will_retry"):
+            if row["action"] == WAITING or (row["action"] == FAILED and detail.get("will_retry")):
                 open_rounds[pair] = int(detail["round"])
             if row["action"] == SENT:
                 change = self._told.add if detail["state"] == "firing" else self._told.discard
@@ -235,7 +248,7 @@ class Pipeline:
                 self.offer(notice)
             for (found, receiver), rounds in open_rounds.items():
                 if found == notice.id:
-                    self._outstanding.append(Delivery(notice, receiver, rounds))
+                    self._outstanding.append(Delivery(notice, receiver, rounds, noted=True))
 
     def run(self, now_ns: int) -> list[LedgerEntry]:
         """Pass everything outstanding through the stages; return the ledger entries of what was decided."""

@@ -126,7 +126,8 @@ def _judge(
     settings: DriftSettings,
 ) -> Judged:
     start_ns = max(at_ns - WINDOW_HOURS * HOUR_NS, reference.end_ns)
-    a, b = (start_ns - first_ns) // HOUR_NS, (at_ns - first_ns) // HOUR_NS
+    # A release judged by its predecessor's reference has no hours before its own first one: the block begins there.
+    a, b = max((start_ns - first_ns) // HOUR_NS, 0), (at_ns - first_ns) // HOUR_NS
     share, effect, p, test = float("nan"), float("nan"), float("nan"), None
     reason = "" if signal.bins.resolved and signal.bins.size > 1 else "resolution"
     everything = part.all_sum[b] - part.all_sum[a]

@@ -42,15 +42,14 @@ def add_rows(
 ) -> None:
     """Append the rows of one model version; q-values are over its streams at the same instant.
 
-    Nothing is said of an instant at which the model version sent no signal at all for a day.
+    Nothing is said of a tier from which the model version sent no signal at all for a day: it may never have run there.
     """
     by_instant: dict[int, list[Judged]] = {}
     for one in judged:
         by_instant.setdefault(one.at_ns, []).append(one)
     for at_ns in sorted(by_instant):
-        table = by_instant[at_ns]
-        if all(one.reason == "no_data" for one in table):
-            continue
+        heard = {one.tier for one in by_instant[at_ns] if one.reason != "no_data"}
+        table = [one for one in by_instant[at_ns] if one.tier in heard]
         q_values = benjamini_hochberg([_p(one) for one in table])
         for one, q in zip(table, q_values.tolist(), strict=True):
             _add(rows, reference, one, q, skews.get((at_ns, one.signal, one.tier)), options, alerts_from_ns)

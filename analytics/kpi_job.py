@@ -158,7 +158,8 @@ def reporting(
     hours = options.completeness_hours
     for at_ns in instants:
         known = frame.filter((pl.col("hour_ns") >= at_ns - KNOWN_DAYS * DAY_NS) & (pl.col("hour_ns") < at_ns))
-        newest = known.group_by("device_id", "tier").agg(pl.col("hour_ns").max())
+        # a device that changed its class is one device, of the class it has now
+        newest = known.sort("hour_ns", "tier").group_by("device_id").last()
         for group in grids.groups_of(newest.with_columns(pl.lit("").alias("firmware")), firmware=False):
             part = group.select(newest)
             silent = part.filter(pl.col("hour_ns") < at_ns - hours * HOUR_NS).get_column("device_id").sort()

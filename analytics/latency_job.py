@@ -33,7 +33,7 @@ def _succeeded(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(~pl.col("attributes").str.contains(failed, literal=True))
 
 
-def _verdict(n: int, value: float, low: float, high: float, target: float | None) -> tuple[str, str]:
+def _verdict(n: int, low: float, high: float, target: float | None) -> tuple[str, str]:
     """Return verdict and reason; the bucket that holds the quantile must lie wholly on one side of the target."""
     if target is None:
         return "insufficient", "no_target"
@@ -41,7 +41,7 @@ def _verdict(n: int, value: float, low: float, high: float, target: float | None
         return "insufficient", "evidence"
     if low >= target:
         return "missed", ""
-    if high <= target or value <= target:
+    if high <= target:
         return "met", ""
     return "insufficient", "resolution"
 
@@ -79,7 +79,7 @@ def compute(
             goals = [target_for(targets, name, model=model, version=version, tier=tier) for name in NAMES]
             shown = {name: goal for name, goal in zip(NAMES, goals, strict=True) if goal is not None}
             p95 = values[1]
-            verdict, reason = _verdict(n, p95.value, p95.low, p95.high, goals[1])
+            verdict, reason = _verdict(n, p95.low, p95.high, goals[1])
             found.add(
                 at_ns=at_ns, name=NAMES[1], model=model, version=version,
                 cohort=rows.cohort_of({a.TIER: tier}) if tier else rows.FLEET, value=p95.value, low=p95.low,

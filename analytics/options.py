@@ -16,7 +16,7 @@ DAY_NS: Final = 24 * HOUR_NS
 class AnalyticsOptions:
     """How jobs judge. ``config_dir`` holds ``slos/`` and ``targets.yaml`` over the packaged defaults.
 
-    Drift: ``drift_delta`` is the least shift (in within-device sd) worth waking for, inside the detector's null;
+    Drift: ``drift_delta`` is the least shift (in sd of the reference) worth waking for, inside the detector's null;
     ``drift_floor`` and ``drift_page_floor`` are the table's effect floors. Stability: ``confidence`` of two-sided
     intervals. Burn: a burn window is never shorter than the longest telemetry window inside, ``telemetry_window_s``
     when that cannot be measured. ``wall_grace_s``: how long after T the wall clock closes an instant that the
@@ -26,7 +26,6 @@ class AnalyticsOptions:
     """
 
     config_dir: Path | None = None
-    public_url: str = ""
     drift_delta: float = 0.1
     drift_alpha: float = 0.05
     drift_floor: float = 0.05
@@ -44,7 +43,6 @@ class AnalyticsOptions:
     silence_rest_hours: float = 24.0
     silence_factor: float = 2.0
     silence_lookback_days: int = 14
-    slo_period_days: int = 30
     guard_alpha: float = 0.05
     guard_devices: int = 2
     telemetry_window_s: float = 300.0

@@ -42,11 +42,11 @@ class HourlyShift:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """The detector at one hour. ``onset`` is the index of the hour where the evidence most likely began, or -1.
+    """The detector at one hour. ``onset`` is the index of the hour where the evidence most likely began.
 
     ``log_e`` may be compared with ``log_threshold``; ``crossed`` says it is beyond, ``alarm`` that it is and that the
     last hours still show the shift (a drift that ended stops alarming before its evidence is forgotten). ``score`` is
-    the index of the score that carries the evidence, ``shift`` its weighted mean since the onset, in reference sd.
+    the index of the score that carries the evidence, ``shift`` its mean since the onset, in reference sd.
     """
 
     log_e: float
@@ -156,10 +156,12 @@ def _alarm(
 
 
 def _mean_shift(hours: HourlyShift, score: int, start: int, end: int) -> float:
-    """Return the inverse-variance mean of the shift over the hours [start, end) that were looked at; 0 without any."""
+    """Return the plain mean of the shift over the hours [start, end) that were looked at; 0 without any.
+
+    Not weighted by 1/se²: an uncentred se grows with the shift and would favour the hours without it.
+    """
     s, se = hours.shift[score, start:end], hours.se[score, start:end]
     usable = np.isfinite(s) & (se > 0)
     if not usable.any():
         return 0.0
-    # The plain mean: an uncentred se grows with the shift and would favour the hours without it.
     return float(np.mean(s[usable]))

@@ -104,6 +104,9 @@ def _judge(
 ) -> _Judged:  # fmt: skip
     objective = stream.slo
     base_ns = instants[0] - objective.period_ns
+    if objective.method == TIMESLICES:
+        # a slice that reaches into the period counts whole, whichever instant a batch begins with
+        base_ns = base_ns // objective.slice_ns * objective.slice_ns
     count = (instants[-1] - base_ns) // SLOT_NS
     inside = (pl.col("slot_ns") > base_ns) & (pl.col("slot_ns") <= instants[-1])
     slots, bad = slots.filter(inside), bad.filter(inside)
@@ -212,6 +215,7 @@ def _rows(found: rows.VerdictRows, judged: _Judged) -> None:
             "severity": severity,
             "budget_left": left,
             "window_ns": objective.period_ns,
+            "shortest_ns": int(judged.shortest[position]),
             "forecast": _forecast(judged, position, left, float(allowed)),
             "objective": target,
             "kind": objective.kind,

@@ -145,7 +145,8 @@ def test_an_end_waits_while_its_beginning_is_still_tried_and_goes_with_it() -> N
     stages, _ = pipeline([one], send_attempts=1, notice_rounds=2)
     stages.offer(notice())
     stages.offer(notice("resolved"))
-    assert told(stages.run(NOW_NS)) == [("notice_failed", "one", "down")]
+    first = told(stages.run(NOW_NS))
+    assert first == [("notice_failed", "one", "down"), ("notice_waiting", "one", "firing_first")]
     assert told(stages.run(NOW_NS)) == [("notice_failed", "one", "down"), ("notice_skipped", "one", "firing_not_sent")]
     assert one.got == ["a-firing", "a-firing"]
 
@@ -165,8 +166,41 @@ def test_a_spent_budget_leaves_the_rest_outstanding() -> None:
     one = Scripted("one")
     stages, _ = pipeline([one], send_budget_s=0.0)
     stages.offer(notice())
-    assert stages.run(NOW_NS) == []
+    assert told(stages.run(NOW_NS)) == [("notice_waiting", "one", "budget")]
+    assert stages.run(NOW_NS) == [], "said once"
     assert stages.outstanding == 1
+    assert one.got == []
+
+
+def written(entries: Sequence[Any]) -> list[dict[str, Any]]:
+    return [{"action": entry.action, "alert_id": entry.alert, "detail": entry.detail} for entry in entries]
+
+
+def test_after_a_restart_the_receiver_whose_turn_never_came_is_told_and_the_other_is_not_told_twice() -> None:
+    clock = iter([0.0, 0.0, *[99.0] * 9])
+    stages = Pipeline(
+        [Scripted("one"), Scripted("two")], AlertOptions(send_budget_s=10.0), monotonic=lambda: next(clock)
+    )
+    stages.offer(notice())
+    ledger = written(stages.run(NOW_NS))
+    one, two = Scripted("one"), Scripted("two")
+    after, _ = pipeline([one, two])
+    after.resume([notice()], ledger)
+    assert told(after.run(NOW_NS)) == [("notice_sent", "two", "")]
+    assert (one.got, two.got) == ([], ["a-firing"])
+
+
+def test_after_a_restart_an_end_still_follows_the_beginning_that_was_being_retried() -> None:
+    stages, _ = pipeline([Scripted("one"), Scripted("two", [Retry("down")] * 2)], send_attempts=1)
+    stages.offer(notice())
+    ledger = written(stages.run(NOW_NS))
+    stages.offer(notice("resolved"))
+    ledger += written(stages.run(NOW_NS))
+    one, two = Scripted("one"), Scripted("two")
+    after, _ = pipeline([one, two])
+    after.resume([notice(), notice("resolved")], ledger)
+    after.run(NOW_NS)
+    assert (one.got, two.got) == ([], ["a-firing", "a-resolved"])
 
 
 def test_entries_have_ids_of_their_own_and_the_same_in_every_run() -> None:

@@ -149,15 +149,19 @@ def test_an_empty_store_has_no_verdicts(tmp_path):
 
 
 def test_a_previous_release_can_be_the_reference_from_the_first_hour(tmp_path):
-    tiers = (("cam-v1", 12),)
-    old = kit.StoreFleet(hours=15 * 24, version="4", tiers=tiers)
-    new = kit.StoreFleet(hours=16 * 24, version="5", tiers=tiers, begin=15 * 24, seed=8, drift=kit.Drift(
+    old = kit.StoreFleet(hours=15 * 24, version="4", tiers=(("cam-v1", 12), ("cam-v2", 9)))
+    # It comes five days after the old one ended, to one of its two tiers.
+    new = kit.StoreFleet(hours=21 * 24, version="5", tiers=(("cam-v1", 12),), begin=20 * 24, seed=8, drift=kit.Drift(
         "cam-v1", 0, 0.6))  # fmt: skip
     store = kit.build(tmp_path, old, new)
     head = pin_field(store, ("digits", "5"), START, START + 336 * HOUR, devices=12, now_ns=9, observed=("digits", "4"))
-    rows = [row for row in rows_of(run(store, 360, 384)) if row["version"] == "5"]
+    rows = [row for row in rows_of(run(store, 480, 504)) if row["version"] == "5"]
     assert {row["detail"]["reference"]["baseline_id"] for row in rows} == {head.baseline_id}
-    assert {row["hour"] for row in rows} == set(range(361, 385))
+    assert {row["hour"] for row in rows} == set(range(481, 505))
+    assert {row["cohort"] for row in rows} == {'{"edge.device.tier":"cam-v1"}'}, (
+        "nothing is said of tiers it never ran in"
+    )
+    assert {row["reason"] for row in rows} == {""}
     alarms = {row["name"] for row in rows if row["detail"]["sr"] and row["detail"]["sr"]["alarm"]}
     assert alarms == {"input:mean"}
     assert all(row["detail"]["reference"]["source"] == "field" for row in rows)

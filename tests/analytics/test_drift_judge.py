@@ -93,6 +93,16 @@ def test_a_tier_the_reference_never_saw_has_no_devices_to_match():
     assert rows["new"].reason == "devices"
 
 
+def test_the_first_day_of_a_release_is_judged_by_the_reference_of_its_predecessor():
+    # the reference window was over long before the release's first hour, 500, where its data begin
+    rows = judged(reference(), current(40, 500, lambda hour: True), (502, 510, 524, 530))
+    assert [row.reason for row in rows] == [""] * 4
+    assert [row.test.rows for row in rows] == [200.0, 1000.0, 2400.0, 2400.0]
+    assert all(row.test.p < 0.01 for row in rows)
+    # less than a day cannot show who usually reports
+    assert [np.isnan(row.mix_effect) for row in rows] == [True, True, False, False]
+
+
 def test_a_device_that_changed_its_tier_is_judged_with_its_new_one():
     ref = reference(devices=20)
     block = current(30, 336, lambda hour: False, devices=20, tiers=("cam",) * 10 + ("cam-b",) * 10)

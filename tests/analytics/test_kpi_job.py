@@ -87,6 +87,14 @@ def test_devices_that_were_heard_within_a_week_should_report():
     assert row["detail"]["unheard"] == ["late"]
 
 
+def test_a_device_that_changed_its_class_is_one_device_of_its_new_class():
+    heard = [("a", "", T0 + HOUR), ("a", "hub", T0 + 2 * DAY), ("b", "hub", T0 + 2 * DAY)]
+    found = rows_of(judged(heard=heard, instants=(T0 + 2 * DAY + 6 * HOUR,)), name="devices_reporting")
+    assert [(row["cohort"], row["n"], row["value"]) for row in found] == [
+        ('{"edge.device.tier":"hub"}', 2, 1.0), ("{}", 2, 1.0),
+    ]  # fmt: skip
+
+
 def test_empty_telemetry_gives_named_verdicts_and_no_numbers():
     found = rows_of(judged())
     assert [(row["name"], row["verdict"], row["value"]) for row in found] == [

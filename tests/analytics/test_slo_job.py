@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from types import SimpleNamespace
+
 import numpy as np
+import polars as pl
 import pytest
 from judgement_kit import DAY, HOUR, MINUTE, T0, Batch, Clock, fleet, opened, rows_of
 
@@ -66,6 +70,7 @@ def test_a_slow_version_pages_for_itself_its_tier_and_no_other(place):
     # 6 of 30 runs are bad: a burn of 0.2 / 0.01 = 20 over the last hour
     assert bad["detail"]["burn"]["1h"] == pytest.approx(20, rel=1e-6)
     assert (bad["detail"]["window"], bad["detail"]["threshold"]) == ("1h/5m", 14.4)
+    assert bad["detail"]["shortest_ns"] == WINDOW, "a five-minute window would be empty two times in three"
     assert bad["value"] == pytest.approx(1 - 0.2 * 3 / 9)
     assert bad["target"] == 0.99
     assert last["", '{"edge.device.tier":"cam-v2"}']["verdict"] == "fast_burn"
@@ -108,6 +113,28 @@ def test_time_slices_judge_slices(tmp_path):
     assert row["detail"]["burn"]["1h"] == pytest.approx(100)
     assert row["verdict"] == "fast_burn"
     store.close()
+
+
+def test_a_slice_cut_by_the_period_counts_whole_whichever_instant_a_batch_begins_with():
+    period, slot, slice_ns = 7 * DAY, 5 * MINUTE, 30 * MINUTE
+    # every slice: 15 bad minutes, then 15 good ones; ten minutes of the oldest lie inside the period at ``last``
+    ends = np.arange(1, 9 * 24 * 12 + 1, dtype=np.int64) * slot
+    good = np.where(ends % slice_ns // slot % 6 > 3, 10.0, 0.0)
+    slots = pl.DataFrame({"slot_ns": ends, "tier": "a", "good": good, "total": 10.0, "devices": 3})
+    bad = pl.DataFrame({"slot_ns": ends, "tier": "a", "device_id": "d", "bad": 10.0 - good}).filter(pl.col("bad") > 0)
+    objective = SimpleNamespace(
+        name="x", period_ns=period, objective=Fraction("0.9"), method="Timeslices", slice_ns=slice_ns,
+        slice_target=Fraction("0.95"), kind="latency",
+    )  # fmt: skip
+    stream = SimpleNamespace(slo=objective, sli="x", model="", version="")
+    last = 8 * DAY + 20 * MINUTE
+    found = []
+    for instants in ([last], [last - 4 * slot, last]):
+        shortest = np.full(len(instants), slot)
+        table = slo_job.compute(stream, slots, bad, instants, shortest, AnalyticsOptions(), 1)
+        found.append(rows_of(table, at_ns=last))
+    assert found[0] == found[1]
+    assert {(row["n"], row["value"]) for row in found[0]} == {(336.0, 0.0)}
 
 
 def test_verdicts_do_not_depend_on_what_else_is_judged_with_them(place):

@@ -145,6 +145,18 @@ def test_a_port_in_use_is_refused_with_the_option_to_change(stack, tmp_path):
     assert "--otlp-port" in said
 
 
+def test_without_the_pages_libraries_it_serves_everything_else_and_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['streamlit'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    running = Stack(tmp_path / "data")
+    assert running.urls["dashboard"] == "off"
+    assert running.get("devices")["items"] == []
+    running.process.send_signal(signal.SIGTERM)
+    said = running.process.communicate(timeout=60)[1]
+    assert "pip install '.[dashboards]'" in said
+    assert running.process.returncode == 0
+
+
 def test_listening_beyond_loopback_without_a_token_is_refused(tmp_path):
     assert "fleetpulse token create" in _failing("--data", str(tmp_path / "data"), "--host", "0.0.0.0")
 
