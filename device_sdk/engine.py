@@ -118,11 +118,15 @@ class Engine(ExceptionSink):
         """Fold what was recorded; return how many rows there were."""
         started = time.thread_time_ns()
         with self._lock:
+            # a wrapped session that its host has let go of records no more: this fold is its last
+            retired = [recorder for recorder in self._recorders if recorder.retired]
             rows = sum(recorder.backlog() for recorder in self._recorders)
             pause = None if self.clock.manual else _yield_interpreter
             for recorder in self._recorders:
                 recorder.fold(pause)
                 self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
+            if retired:
+                self._recorders = [recorder for recorder in self._recorders if recorder not in retired]
         self._ledger.spent("fold", time.thread_time_ns() - started)
         return rows
 
@@ -193,7 +197,7 @@ class Engine(ExceptionSink):
     def flush(self, timeout_s: float) -> bool:
         """Send everything queued; with the machine's clock the open window is closed first. Say whether all went."""
         with self._lock:
-            if self.closed or self._dormant:
+            if not self._awake():
                 return True
             self.fold()
             if not self.clock.manual and self.session.now_ns() > self.session.stream.window_start_ns:
@@ -226,9 +230,7 @@ class Engine(ExceptionSink):
             if stop.is_set():
                 return
             with guard("folding"):
-                if self._dormant and any(recorder.backlog() for recorder in self._recorders):
-                    self._begin_in_child()
-                if not self._dormant:
+                if self._awake():
                     busy = self.fold() > _ROWS_MAX // 8
                     self.step()
 
@@ -278,7 +280,7 @@ class Engine(ExceptionSink):
         with self._lock:
             if self.closed:
                 return True
-            if self._dormant:
+            if not self._awake():
                 self.abandon()
                 return True
             with guard("closing the last window"):
@@ -328,6 +330,13 @@ class Engine(ExceptionSink):
         self.exporter = self._new_exporter()
         if not self.closed:
             self._start_threads()
+
+    def _awake(self) -> bool:
+        """Say whether a session is under way; a forked child's begins here, with the first that it recorded."""
+        with self._lock:
+            if self._dormant and not self.closed and any(recorder.backlog() for recorder in self._recorders):
+                self._begin_in_child()
+            return not (self.closed or self._dormant)
 
     def _begin_in_child(self) -> None:
         with self._lock:

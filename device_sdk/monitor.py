@@ -131,7 +131,9 @@ class Monitor:
         engine.emit_event(e.MODEL_LOADED, [*run, (a.PROVIDER_REQUESTED, facts.providers_requested)])
         adapter = Adapter(facts.inputs, facts.outputs, ort.classify_error, facts.samples_of)
         measured = recorder.bind(session.run, adapter)
-        return ort.WrappedSession(session, measured, functools.partial(_timed, recorder))
+        wrapped = ort.WrappedSession(session, measured, functools.partial(_timed, recorder))
+        weakref.finalize(measured, setattr, recorder, "retired", True).atexit = False
+        return wrapped
 
     def measure(self, model: str, version: str = "0", *, samples: int = 1) -> Measure:
         """Time any block or callable as an inference of ``model``: ``with monitor.measure("ocr"): ...`` or decorator.

@@ -61,6 +61,7 @@ class Recorder:
     ) -> None:
         self.runs = runs
         self.signals = signals
+        self.retired = False
         self.perf_ns = perf_ns
         self._rows_max = rows_max
         self._on_full = on_full

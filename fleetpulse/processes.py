@@ -25,6 +25,8 @@ GIVE_UP: Final = 3
 
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 30.0
+HEALTHY_S: Final = 60.0
+"""A child that ran this long is started again as if for the first time."""
 
 
 def listen(host: str, port: int, purpose: str) -> socket.socket:
@@ -76,6 +78,7 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     backoff_s: float = BACKOFF_FIRST_S
     due_at: float = 0.0
+    started_at: float = 0.0
     restarts: int = 0
 
     def start(self, parent_fd: int) -> None:
@@ -127,6 +130,7 @@ class Supervisor:
     def start(self) -> None:
         """Start every child, in order."""
         for child in self.children:
+            child.started_at = self._monotonic()
             child.start(self._read_fd)
 
     def check(self) -> None:
@@ -139,12 +143,15 @@ class Supervisor:
             if code == GIVE_UP:
                 raise StackError(f"{child.name} cannot run; its message above says why")
             if child.due_at == 0.0:
+                if now - child.started_at > HEALTHY_S:
+                    child.backoff_s = BACKOFF_FIRST_S
                 child.due_at = now + child.backoff_s
                 child.backoff_s = min(child.backoff_s * 2, BACKOFF_MAX_S)
                 logger.error("%s ended with code %s; starting it again", child.name, code)
             elif now >= child.due_at:
                 child.due_at = 0.0
                 child.restarts += 1
+                child.started_at = now
                 child.start(self._read_fd)
 
     def stop(self) -> None:

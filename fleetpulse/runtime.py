@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 READY_TIMEOUT_S: Final = 60.0
 LOCAL_TOKEN_VARIABLE: Final = "FLEETPULSE_LOCAL_TOKEN"  # noqa: S105  # a variable's name
+LOCAL_READ_TOKEN_VARIABLE: Final = "FLEETPULSE_LOCAL_READ_TOKEN"  # noqa: S105  # likewise
 PAGE_LIBRARIES: Final = ("streamlit", "altair")
 INSTALL_PAGES: Final = "install it with: pip install '.[dashboards]'"
 
@@ -99,7 +100,8 @@ class Stack:
             for name in SECRETS
             if getattr(self.settings, name)
         }
-        private[LOCAL_TOKEN_VARIABLE] = local_token
+        read_token = secrets.token_urlsafe(32)
+        private |= {LOCAL_TOKEN_VARIABLE: local_token, LOCAL_READ_TOKEN_VARIABLE: read_token}
         children = [
             Child(
                 "store",
@@ -113,7 +115,7 @@ class Stack:
             children.append(Child(f"ingest worker {number}", role, sockets=[otlp]))
         if self.dashboard_url:
             port = int(self.dashboard_url.rsplit(":", 1)[1])
-            command, environment = dashboard_child(self.settings.dashboard_host, port, self.api_url, local_token)
+            command, environment = dashboard_child(self.settings.dashboard_host, port, self.api_url, read_token)
             children.append(Child("dashboard", command, environment=environment, stop_timeout_s=5))
         return children
 

@@ -20,7 +20,7 @@ from collector.api.options import ApiOptions
 from collector.errors import ConfigError
 from collector.storage import open_store
 from collector.storage.writer import Drain
-from fleetpulse.runtime import LOCAL_TOKEN_VARIABLE
+from fleetpulse.runtime import LOCAL_READ_TOKEN_VARIABLE, LOCAL_TOKEN_VARIABLE
 from fleetpulse.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class StoreProcess:
                 bind_host=settings.api_host,
                 tokens_path=settings.tokens_path,
                 local_token=os.environ.get(LOCAL_TOKEN_VARIABLE, ""),
+                local_read_token=os.environ.get(LOCAL_READ_TOKEN_VARIABLE, ""),
                 public_url=settings.public_url,
             ),
             admin=self._admin_actions(),

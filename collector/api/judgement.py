@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
@@ -87,6 +88,8 @@ def _add_verdicts(routes: APIRouter, store: Store, path: str, kinds: Sequence[st
                 tables.append(store.query("verdicts_latest", {"kind": one, "name": name, "at_ns": at}))
         filters = {"model": model, "version": version, "verdict": verdict}
         table, as_of_ns = _matching(tables, filters, tier)
+        if not history:  # a verdict taken back is part of the past, not of what holds now
+            table = table.filter(pc.not_equal(table.column("reason"), "withdrawn"))
         rows = table.to_pylist()
         keyed = sorted((((row["at_ns"], row["kind"], row["key"]), row) for row in rows), key=lambda pair: pair[0])
         if after:

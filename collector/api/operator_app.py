@@ -66,7 +66,8 @@ def create_operator_app(
     ``admin`` maps what follows ``/api/v1/admin/`` to a function from a JSON object to one; ``metrics`` adds numbers to
     ``/metrics``. Raises ``ConfigError`` when the token file is broken.
     """
-    guard = Guard(Tokens(options.tokens_file), options.bind_host, {options.local_token: TokenScope.OPERATE})
+    own = {options.local_token: TokenScope.OPERATE, options.local_read_token: TokenScope.READ}
+    guard = Guard(Tokens(options.tokens_file), options.bind_host, own)
     app = FastAPI(
         title="FleetPulse query API",
         version="1",

@@ -62,6 +62,8 @@ class ApiOptions:
     """Default: ``data_dir/tokens.json``."""
     local_token: str = ""
     """The running store's own operate token, from ``DIR/run.json``; '' = none."""
+    local_read_token: str = ""
+    """The token of the dashboard that was started with the store; '' = none."""
     public_url: str = ""
     """The dashboard's address, for links."""
 

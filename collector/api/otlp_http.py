@@ -129,6 +129,12 @@ class OtlpHttp:
         except ClientGoneError:
             self._counters.requests[f"{signal.name} gone"] += 1
             return
+        except (MemoryError, OSError):  # passing faults: a 500 would make the client drop its data
+            self._counters.internal_errors += 1
+            logger.exception("a request could not be taken")
+            status = 503
+            body = status_body(status, "the collector is short of memory or disk; send again later", answer_type)
+            extra = self._headers_of(status)
         except Exception:  # boundary: a fault of ours must answer, be counted, and leave the worker alive
             self._counters.internal_errors += 1
             logger.exception("a request failed inside the collector")

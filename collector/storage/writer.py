@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -10,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import duckdb
+import pyarrow as pa
 
 from collector.storage.base import PutResult, Store
 from collector.storage.segment_file import COMPLETE_SUFFIX, CorruptSegmentError, read_segment
@@ -145,6 +149,12 @@ class Drain:
         except CorruptSegmentError:
             batch = [path for path in batch if self._readable(path)]
             result = self._store.put(batch) if batch else NOTHING
+        except (duckdb.DataError, duckdb.IntegrityError, pa.ArrowInvalid) as error:
+            # a row that the engine refuses for ever: find its segment, so that the others need not wait behind it
+            if len(batch) == 1:
+                self._set_aside(batch[0], error)
+                return NOTHING
+            return functools.reduce(_sum, (self._store_batch([path]) for path in batch))
         for path in batch:
             path.unlink(missing_ok=True)
         self._count(result, batch)
@@ -154,11 +164,14 @@ class Drain:
         try:
             read_segment(path)
         except CorruptSegmentError as error:
-            logger.error("set aside: %s", error)
-            self.totals.bad_segments += 1
-            path.rename(self._directory / "bad" / path.name)
+            self._set_aside(path, error)
             return False
         return True
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        logger.error("set aside in segments/bad: %s: %s", path.name, error)
+        self.totals.bad_segments += 1
+        path.rename(self._directory / "bad" / path.name)
 
     def _count(self, result: PutResult, batch: list[Path]) -> None:
         totals = self.totals

@@ -48,6 +48,18 @@ def test_verdicts_have_their_fixed_shape_under_their_endpoint(client, store):
     assert pa.ipc.open_stream(arrow.content).read_all().num_rows == 3
 
 
+def test_a_verdict_taken_back_is_in_the_history_but_does_not_hold_now(client, store):
+    append(store, "verdicts", verdict("slo", "fast", verdict="no_data", reason="withdrawn"), verdict("slo", "slow"))
+    assert [item["name"] for item in get(client, "slo")["items"]] == ["slow"]
+    assert {item["name"] for item in get(client, "slo", from_=T0, to=T0 + HOUR)["items"]} == {"fast", "slow"}
+
+
+def test_a_history_can_be_thinned(client, store):
+    append(store, "verdicts", *(verdict("slo", "fast", T0 + step * HOUR // 4) for step in range(9)))
+    assert len(get(client, "slo", from_=T0, to=T0 + 2 * HOUR)["items"]) == 9
+    assert len(get(client, "slo", from_=T0, to=T0 + 2 * HOUR, step_ns=HOUR)["items"]) == 3
+
+
 def test_alerts_and_their_history_have_their_fixed_shape(client, store):
     state = {
         "alert_id": "a1", "rule": "burn", "severity": "page", "state": "firing", "at_ns": T0, "onset_ns": T0 - HOUR,

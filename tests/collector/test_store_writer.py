@@ -2,6 +2,7 @@
 
 import threading
 
+import duckdb
 import pytest
 from store_kit import HOUR, T0, Clock, S, device_window, write
 
@@ -51,6 +52,29 @@ def test_a_corrupt_segment_is_set_aside_and_the_others_are_stored(store, tmp_pat
     assert drain.totals.bad_segments == 1
     assert [path.name for path in (tmp_path / "seg" / "bad").iterdir()] == [bad.name]
     assert drain.backlog()[0] == 0
+
+
+class Refusing:
+    """A store that refuses one segment for ever, as an engine does with a value it cannot hold."""
+
+    def __init__(self, store, path):
+        self.store, self.path = store, path
+
+    def put(self, paths):
+        if self.path in paths:
+            raise duckdb.ConversionException("a value is out of range")
+        return self.store.put(paths)
+
+
+def test_a_segment_that_the_engine_refuses_is_set_aside_and_the_others_are_stored(store, tmp_path):
+    segment(tmp_path / "seg", "a")
+    refused = segment(tmp_path / "seg", "b")
+    segment(tmp_path / "seg", "c")
+    drain = Drain(Refusing(store, refused), tmp_path / "seg")
+    assert drain.drain_once().segments == 2
+    assert runs(store) == 20
+    assert [path.name for path in (tmp_path / "seg" / "bad").iterdir()] == [refused.name]
+    assert drain.totals.bad_segments == 1
 
 
 def test_files_that_were_never_acknowledged_are_left_alone(store, tmp_path):

@@ -430,6 +430,35 @@ def test_a_forked_child_is_a_stream_of_its_own(collector: Any, tmp_path: Path) -
     assert sorted(counts.values()) == [2, 4]
 
 
+def test_a_forked_child_that_ends_at_once_still_delivers(collector: Any, tmp_path: Path) -> None:
+    tail = textwrap.dedent(
+        """
+        import os
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            monitor.close()
+        else:
+            for _ in range(5):
+                with monitor.measure("m"):
+                    pass
+            assert monitor.flush(10)
+            assert monitor.close(10)
+        """
+    )
+    process = run_program(tail, collector.url, str(tmp_path / "state"), "memory")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    samples = [
+        metric.sum.data_points[0].as_int
+        for request in collector.metrics()
+        for window in request.resource_metrics
+        for metric in window.scope_metrics[0].metrics
+        if metric.name == "edge.inference.samples"
+    ]
+    assert sorted(samples) == [1, 5]
+
+
 def test_sigterm_keeps_the_hosts_handler(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monitor = Monitor(endpoint="http://127.0.0.1:9", state_dir=tmp_path / "own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import threading
 from pathlib import Path
@@ -584,6 +585,20 @@ def test_two_monitors_on_one_state_dir_raise_and_the_second_works_after_close(be
 def test_wrapping_something_else_says_what_to_use(bench: Any) -> None:
     with pytest.raises(ConfigError, match="measure\\(\\)"):
         bench().monitor.wrap(len)
+
+
+def test_sessions_that_the_host_lets_go_of_are_let_go_of_here_and_stay_counted(bench: Any, digits: Any) -> None:
+    world = bench()
+    for _ in range(30):
+        world.monitor.wrap(digits, model="m", version="1").run(None, {"x": rows(1)})
+    kept = world.monitor.wrap(digits, model="m", version="1").run
+    gc.collect()
+    kept(None, {"x": rows(1)})
+    world.window()
+    assert len(world.monitor._engine._recorders) == 1
+    kept(None, {"x": rows(1)})
+    world.window()
+    assert sum(point.count for _, point in world.named("edge.inference.duration")) == 32
 
 
 def test_the_seventeenth_model_is_counted_as_other(bench: Any, digits: Any) -> None:

@@ -41,6 +41,23 @@ def test_a_child_that_ended_is_started_again_after_its_back_off():
     assert child.poll() is not None
 
 
+def test_a_child_that_ran_for_long_is_started_again_without_delay():
+    now = 0.0
+    child = Child("sleeper", SLEEPER, backoff_s=30.0)
+    supervisor = Supervisor([child], monotonic=lambda: now)
+    supervisor.start()
+    try:
+        now = 3600.0
+        child.process.kill()
+        child.process.wait()
+        supervisor.check()
+        now += 1.0
+        supervisor.check()
+        assert child.restarts == 1
+    finally:
+        supervisor.stop()
+
+
 def test_a_child_that_gives_up_ends_the_stack_with_a_message():
     child = Child("store", [sys.executable, "-c", f"raise SystemExit({GIVE_UP})"])
     supervisor = Supervisor([child])
