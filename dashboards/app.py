@@ -101,9 +101,10 @@ def _status(scope: Scope) -> None:
         if reporting
         else ""
     )
+    zone = formats.moment(scope.anchor_ns, scope.zone).tzname() or ""
     st.html(
         f'<div class="fp-asof" data-as-of="{scope.anchor_ns}">'
-        f'<span class="fp-{style}">as of <b>{scope.clock(scope.anchor_ns)}</b>{old}</span>'
+        f'<span class="fp-{style}">as of <b>{scope.clock(scope.anchor_ns)}</b> {zone}{old}</span>'
         f"<span>complete <b>{formats.percent(complete.value if complete else None)}</b></span>{known}</div>"
     )
 
@@ -152,7 +153,8 @@ def _down(reader: Reader, zone: tzinfo) -> None:
     else:
         at = formats.moment(outage.since_ns, zone)
         title = f"Collector not answering since {at:%H:%M:%S}, retrying every 5 s."
-        text = f"{reader.url} said: {outage.message.rstrip('.')}. What you see below is the last good answer."
+        said = f"{reader.url} said: {outage.message.rstrip('.')}."
+        text = f"{said} Below is the last good answer; what was never read is empty."
     cards.html(markup.banner(title, text))
 
 

@@ -180,6 +180,7 @@ def _labels(x: Spec, y: Spec, height: int) -> list[Spec]:
     return [
         text(("end",), {"align": "left", "dx": 6, "fontSize": 12}, x=x, y=y, color=ends),
         text(("targetname",), {"align": "left", "baseline": "bottom", "dy": -3, "dx": 3}, x=x, y=y),
+        text(("targetunder",), {"align": "left", "baseline": "top", "dy": 4, "dx": 3}, x=x, y=y),
         text(("marker",), {"align": "right", "dx": -6, **top}, x=x, y={"value": 0}),
         text(("markerleft",), {"align": "left", "dx": 6, **top}, x=x, y={"value": 0}),
         text(("gapname",), {"angle": 270}, x=x, y={"value": height // 2}),

@@ -5,34 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dashboards import formats
+from dashboards.naming import kpi_name, signal_name, slo_name
 from dashboards.rows import Alert, Verdict, cohort_label, worst
 from dashboards.scope import Scope
 from device_sdk.contract import attributes as a
 
 MODEL_KINDS = frozenset({"drift", "latency"})
-KPI_NAMES = {
-    "crash_free_time": "crash-free time",
-    "crash_free_sessions": "crash-free sessions",
-    "crash_free_devices": "crash-free devices",
-    "latency_p95": "p95 latency",
-    "inference_failure_rate": "inference failures",
-    "telemetry_completeness": "completeness",
-    "devices_reporting": "devices reporting",
-    "crash_loop": "crash loops",
-    "silent_devices": "silent devices",
-}
-
-
-def signal_name(name: str) -> str:
-    """Write a signal for people: "input:brightness" -> "brightness", "classes" -> "class mix"."""
-    if name == "classes":
-        return "class mix"
-    return name.split(":", 1)[-1].replace("_", " ")
-
-
-def kpi_name(name: str) -> str:
-    """Write an indicator for people."""
-    return KPI_NAMES.get(name, name.replace("_", " "))
+P95_RUNS, P99_RUNS = 20, 300
+"""Runs below which a percentile is not shown: fewer than one, three of them would lie beyond it."""
 
 
 def filter_words(scope: Scope) -> str:
@@ -93,7 +73,7 @@ def target(row: Verdict) -> str:
     low_is_good = row.name.startswith("latency") or row.name.endswith("failure_rate") or row.kind == "drift"
     return (
         f"target {'≤' if low_is_good else '≥'} "
-        f"{milliseconds(row.target) if row.name.startswith('latency') else formats.percent(row.target)}"
+        f"{milliseconds(row.target) if row.name.startswith('latency') else formats.goal(row.target)}"
     )
 
 
@@ -164,10 +144,13 @@ def fleet_sentence(
 ) -> tuple[str, str, str]:
     """Say whether anybody must act now: (level, sentence, what is fine and how sure)."""
     held = judged - len(missed)
-    second = f"{formats.number(held)} of {formats.plural(judged, 'indicator')} hold their target"
+    verb = "holds its" if judged == 1 else "hold their"
+    second = f"{formats.number(held)} of {formats.plural(judged, 'indicator')} {verb} target"
     blind = sum(row.blind for row in scope.kpis("latency", "crash_free", "kpi"))
     if blind:
-        second += f", {formats.plural(blind, 'cohort')} {'has' if blind == 1 else 'have'} too little data to say"
+        second += (
+            f"; {formats.plural(blind, 'figure')} of single cohorts {'has' if blind == 1 else 'have'} too little data"
+        )
     second += "."
     if firing:
         count = formats.sentence(formats.counted(len(firing), "thing"))
@@ -213,22 +196,24 @@ def latency_title(
 ) -> str:
     """Say what p95 did over the range, and whether the median did too; or how it differs from the former version."""
     before, after = edges(p95)
+    newest = row.value if row.value is not None else after  # the number every tile and table shows
     old = edges([item.value for item in former])[1]
     if old is not None and after is not None and change(old, after) != "held":
         more = "slower" if after > old else "faster"
         return (
-            f"{row.subject} is {more} than {former[0].version}: p95 {milliseconds(after)} against {milliseconds(old)}"
+            f"{row.subject} is {more} than {former[0].version}: p95 {milliseconds(newest)} "
+            f"against {milliseconds(former[-1].value)}"
         )
     how = change(before, after)
     if how in ("", "held"):
         return (
-            f"p95 of {row.subject} holds at {milliseconds(after)}"
+            f"p95 of {row.subject} holds at {milliseconds(newest)}"
             if after is not None
             else f"No latency of {row.subject} in this range"
         )
     median = change(*edges(p50))
     tail = "the median did not move" if median == "held" else "the median moved with it"
-    return f"p95 of {row.subject} {how} from {milliseconds(before)} to {milliseconds(after)}; {tail}"
+    return f"p95 of {row.subject} {how} from {milliseconds(before)} to {milliseconds(newest)}; {tail}"
 
 
 def latency_sentence(scope: Scope, rows: Sequence[Verdict]) -> tuple[str, str, str]:
@@ -242,6 +227,9 @@ def latency_sentence(scope: Scope, rows: Sequence[Verdict]) -> tuple[str, str, s
     tail = (
         f"{formats.number(fine)} of {formats.plural(len(cells), 'cohort')} (tier × model × version) hold their target"
     )
+    aimless = sum(row.tier != "" for row in rows if row.word == "no_target")
+    if aimless:
+        tail += f"; {formats.number(aimless)} {'has' if aimless == 1 else 'have'} no target"
     if blind:
         tail += f"; {formats.number(len(blind))} cannot be judged ({why_not(blind[0])})"
     head = late[0] if late else whole[0] if whole else None
@@ -343,7 +331,7 @@ def stability_sentence(
         )
     if firmware is not None and firmware.level == "bad":
         place = f" on {firmware.tier}" if firmware.tier else ""
-        tail = f", target {formats.percent(firmware.target)}" if firmware.target is not None else ""
+        tail = f", target {formats.goal(firmware.target)}" if firmware.target is not None else ""
         return (
             "bad",
             f"Firmware {firmware.firmware} crashes{place}: {formats.percent(firmware.value)} crash-free time{tail}.",
@@ -376,7 +364,7 @@ def slo_sentence(
             "SLOs are OpenSLO files; the first burn rates come after the first full hour.",
         )
     head = rows[0]
-    spent = [row.name for row in rows if (left := row.number("budget_left")) is not None and left <= 0]
+    spent = [slo_name(row) for row in rows if (left := row.number("budget_left")) is not None and left <= 0]
     if spent:
         word = "budget is" if len(spent) == 1 else "budgets are"
         return "bad", f"The {formats.listing(spent)} {word} spent.", second

@@ -34,6 +34,8 @@ def share(value: float | None, digits: int | None = None) -> str:
     """Write a ratio 0..1 as per cent without the sign; see ``percent``."""
     if value is None or not math.isfinite(value):
         return DASH
+    if value in (0, 1):
+        return "0" if value == 0 else "100"
     scaled = value * 100
     if digits is None:
         distance = min(abs(scaled), abs(100 - scaled))
@@ -50,6 +52,11 @@ def percent(value: float | None, digits: int | None = None) -> str:
     """Write a ratio 0..1 as "99.94 %"; 100 % only when it is exactly that."""
     text = share(value, digits)
     return text if text == DASH else f"{text} %"
+
+
+def goal(value: float | None) -> str:
+    """Write a target as somebody set it, without padding: "99.5 %"."""
+    return DASH if value is None else f"{round(value * 100, 6):g} %"
 
 
 def seconds(value: float | None) -> tuple[str, str]:

@@ -25,6 +25,7 @@ CHIPS: Final[dict[str, tuple[str, str, str]]] = {
     "silent": ("warn", "▲", "silent"),
     "firing": ("bad", "■", "firing"),
     "pending": ("none", "○", "pending"),
+    "held_back": ("none", "○", "held back"),
     "resolved": ("ok", "✓", "resolved"),
     "mix_shift": ("mix", "◆", "mix shift"),
     "sensor_fault": ("fault", "✕", "sensor fault"),
@@ -115,7 +116,7 @@ class Tile:
 
 def tile(item: Tile) -> str:
     """Draw one tile; the raw value rides along for tests and scripts."""
-    level = rows.level(item.word)
+    level = {"firing": "bad", "ticket": "warn"}.get(item.word) or rows.level(item.word)
     if item.word == "met":
         mark = '<span class="fp-tick" title="met">✓</span>'
     else:
@@ -140,13 +141,14 @@ def tiles(items: Iterable[Tile], *, wide: bool = False) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of a list: when, what, more about it, and a chip; ``links`` are (text, address)."""
+    """One line of a list: when, what, the facts, a chip, a sentence more; ``links`` are (text, address)."""
 
     when: str
     what: str
     sub: str = ""
     word: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    more: str = ""
 
 
 def items(entries: Iterable[Item]) -> str:
@@ -157,9 +159,10 @@ def items(entries: Iterable[Item]) -> str:
             f'<a href="{escape(url)}" target="_self">{escape(text)}</a>' for text, url in entry.links if url
         )
         sub = " · ".join(part for part in (escape(entry.sub), links) if part)
+        more = f'<div class="fp-sub">{escape(entry.more)}</div>' if entry.more else ""
         lines.append(
             f'<div class="fp-item"><span class="fp-when">{escape(entry.when)}</span><div><b>{escape(entry.what)}</b>'
-            f'<div class="fp-sub">{sub}</div></div>{chip(entry.word) if entry.word else "<span></span>"}</div>'
+            f'<div class="fp-sub">{sub}</div>{more}</div>{chip(entry.word) if entry.word else "<span></span>"}</div>'
         )
     return f'<div class="fp-list">{"".join(lines)}</div>'
 
@@ -175,6 +178,7 @@ class Cell:
     href: str = ""
     heat: float = 0.0
     hatch: bool = False
+    nowrap: bool = False
 
 
 def _cell(cell: Cell) -> str:
@@ -189,7 +193,9 @@ def _cell(cell: Cell) -> str:
     if cell.heat > 0:
         share = round(38 * min(1.0, cell.heat))
         style = f' style="background:color-mix(in srgb,var(--fp-bad) {share}%,var(--fp-well))"'
-    names = " ".join(name for name, on in (("fp-num", cell.numeric), ("fp-hatch", cell.hatch)) if on)
+    names = " ".join(
+        name for name, on in (("fp-num", cell.numeric), ("fp-hatch", cell.hatch), ("fp-nowrap", cell.nowrap)) if on
+    )
     return f"<td{f' class={chr(34)}{names}{chr(34)}' if names else ''}{style}>{inner}</td>"
 
 
@@ -235,6 +241,12 @@ def facts(entries: Iterable[tuple[str, str]]) -> str:
         + "".join(f"<div><span>{escape(k)}</span>{escape(v)}</div>" for k, v in entries)
         + "</div>"
     )
+
+
+def links(entries: Iterable[tuple[str, str]]) -> str:
+    """Draw (text, address) pairs as one flowing line."""
+    shown = "".join(f'<a href="{escape(url)}" target="_self">{escape(text)}</a>' for text, url in entries)
+    return f'<div class="fp-links">{shown}</div>'
 
 
 def banner(title: str, text: str, style: str = "bad") -> str:

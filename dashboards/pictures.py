@@ -91,6 +91,7 @@ def _heat(time_format: str, height: int) -> Spec:
         layer({"type": "line", "strokeWidth": 2, **warm}, ("line",), x=x, y=y),
         text(("end",), {"align": "left", "dx": 6, "fontSize": 12, **warm}, x=x, y=y),
         text(("gapname",), {"angle": 270}, x=x, y={"value": height // 2}),
+        hidden("extent", x=x),
     ]
     return chart(height, layers)
 
@@ -116,7 +117,7 @@ def _lanes(time_format: str, names: tuple[str, ...]) -> Spec:
         layer(dot, ("dot",), x=x, y=y, color=colour(), shape=_shape(), tooltip=TIP),
         hidden("extent", x=x),
     ]
-    return chart(34 * len(names) + 24, layers, right=12)
+    return chart(34 * len(names) + 24, layers, left=10, right=12)
 
 
 def lanes(names: tuple[str, ...], *, time_format: str = "%H:%M") -> Spec:

@@ -82,9 +82,16 @@ class Scope:
         return not self.model or not model or model == self.model
 
     def admits_alert(self, alert: Alert) -> bool:
-        """Say whether an alert is inside the filters; one that is not limited to a tier or model concerns all."""
+        """Say whether an alert is inside the filters; one without a tier of its own goes by the devices it names."""
+        if not self.admits_model(alert.cohort.get(a.MODEL_NAME, "")):
+            return False
         tier = alert.cohort.get(a.TIER, "")
-        return self.admits_model(alert.cohort.get(a.MODEL_NAME, "")) and (not self.tier or tier in ("", self.tier))
+        if not self.tier or tier:
+            return not self.tier or tier == self.tier
+        found = alert.evidence.get("device_ids")
+        names = {str(name) for name in found} if isinstance(found, list) else set()
+        tiers = {device.attribute(a.TIER) for device in self.reader.devices() if device.id in names} if names else set()
+        return not tiers or self.tier in tiers
 
     def clock(self, ns: int | None) -> str:
         """Write a time in the reader's zone, with the day when it is not the anchor's."""

@@ -21,9 +21,17 @@ def spaced(rows: Sequence[Verdict]) -> int:
 
 def gaps(rows: Sequence[Verdict], from_ns: int, to_ns: int, value: Pick) -> list[tuple[int, int]]:
     """Return the spans inside the data where nothing was measured for two usual steps or more."""
-    step = spaced(rows)
-    times = [row.at_ns for row in rows if value(row) is not None]
-    return [(a, b) for a, b in pairwise(times) if step and b - a > 2 * step and from_ns <= a and b <= to_ns]
+    times = [row.at_ns for row in rows]
+    steps = [b - a for a, b in pairwise(times)]
+    known = [index for index, row in enumerate(rows) if value(row) is not None]
+    usual, holes = spaced(rows), []
+    for i, j in pairwise(known):
+        # history may be judged more seldom than the present: usual is what is usual around here
+        near = sorted(steps[max(0, i - 3) : j + 3])
+        a, b = times[i], times[j]
+        if b - a > 2 * max(usual, near[len(near) // 2]) > 0 and from_ns <= a and b <= to_ns:
+            holes.append((a, b))
+    return holes
 
 
 def line(
@@ -85,16 +93,17 @@ def apart(ends: Marks, low: float, high: float, room: float = 0.075) -> Marks:
     return placed
 
 
-def goal(value: float | None, label: str, from_ns: int) -> Marks:
-    """Draw a target as a dashed line with its name at the left."""
+def goal(value: float | None, label: str, from_ns: int, *, under: bool = False) -> Marks:
+    """Draw a target as a dashed line with its name at the left, above it or (where the data run above) under it."""
     if value is None:
         return []
-    return [{"layer": "target", "y": value}, {"layer": "targetname", "t": from_ns / MS, "y": value, "label": label}]
+    named = "targetunder" if under else "targetname"
+    return [{"layer": "target", "y": value}, {"layer": named, "t": from_ns / MS, "y": value, "label": label}]
 
 
 def extent(from_ns: int, to_ns: int, *values: float) -> Marks:
-    """Hold the axes at the range shown, whatever the data cover."""
-    height = values or (None,)
+    """Hold the axes at the range shown, whatever the data cover (a mark without a height would not count)."""
+    height = values or (0.0,)
     return [{"layer": "extent", "t": at / MS, "y": value} for at in (from_ns, to_ns) for value in height]
 
 

@@ -89,6 +89,7 @@ BLOCKS: Final = """
 .fp-chip.fp-mix{background:var(--fp-mixbg);color:var(--fp-mix)}
 .fp-chip.fp-fault{background:var(--fp-fault);color:var(--fp-faultink)}
 .fp-tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(186px,1fr));gap:10px}
+@media(min-width:1500px){.fp-tiles{grid-template-columns:repeat(6,1fr)}}
 .fp-tiles.fp-wide{grid-template-columns:repeat(auto-fit,minmax(250px,1fr))}
 a.fp-tile,.fp-tile{display:block;position:relative;border:1px solid var(--fp-line);border-radius:8px;
  padding:9px 10px 9px 12px;
@@ -111,10 +112,10 @@ a.fp-tile:focus-visible{outline:2px solid var(--fp-cur);outline-offset:1px}
 .fp-spark{width:72px;height:26px;flex:none;background:var(--fp-ref);-webkit-mask-size:100% 100%;mask-size:100% 100%}
 .fp-bad .fp-spark{background:var(--fp-bad)}.fp-warn .fp-spark{background:var(--fp-warn)}
 .fp-list{display:flex;flex-direction:column}
-.fp-item{display:grid;grid-template-columns:84px 1fr auto;gap:4px 12px;align-items:start;padding:9px 0;
+.fp-item{display:grid;grid-template-columns:max-content 1fr auto;gap:4px 12px;align-items:start;padding:9px 0;
  border-top:1px solid var(--fp-grid);font-size:13px;color:var(--fp-ink);line-height:1.4}
 .fp-item:first-child{border-top:0;padding-top:2px}
-.fp-item .fp-when{color:var(--fp-ink2);font-size:12px;padding-top:1px;white-space:nowrap}
+.fp-item .fp-when{min-width:56px;color:var(--fp-ink2);font-size:12px;padding-top:1px;white-space:nowrap}
 .fp-item b{font-weight:600}.fp-item div,.fp-item a{overflow-wrap:anywhere}
 .fp-item .fp-sub{color:var(--fp-ink2);font-size:12px}
 .fp-item a,.fp-quiet a,.fp-table a{color:var(--fp-cur);text-decoration:none}
@@ -126,6 +127,7 @@ a.fp-tile:focus-visible{outline:2px solid var(--fp-cur);outline-offset:1px}
  vertical-align:middle;line-height:1.35}
 .fp-table th{font-weight:500;font-size:12px;color:var(--fp-ink2);white-space:nowrap}
 .fp-table .fp-num{text-align:right;white-space:nowrap}
+.fp-table .fp-nowrap{white-space:nowrap}
 .fp-table td small{color:var(--fp-ink2);font-size:12px}
 .fp-table tr:last-child td{border-bottom:0!important}
 .fp-table tr.fp-on td{background:color-mix(in srgb,var(--fp-cur) 8%,transparent)}
@@ -162,6 +164,11 @@ a.fp-tile:focus-visible{outline:2px solid var(--fp-cur);outline-offset:1px}
  margin-right:8px}
 .fp-small{display:flex;flex-wrap:wrap;gap:4px 8px;align-items:center;justify-content:space-between;
  font-size:13px;color:var(--fp-ink)}
+.fp-links{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;line-height:1.5}
+.fp-links a{color:var(--fp-cur);text-decoration:none}.fp-links a:hover{text-decoration:underline}
+.stMarkdown h1{font-size:22px!important;font-weight:600;letter-spacing:-.018em;padding:6px 0 2px}
+.stMarkdown h2{font-size:15px!important;font-weight:600;padding:12px 0 2px}
+.stMarkdown code{color:var(--fp-ink);background:var(--fp-well);font-size:12.5px}
 .fp-facts{display:flex;flex-wrap:wrap;gap:6px 26px;font-size:13px;color:var(--fp-ink)}
 .fp-facts span{color:var(--fp-ink2);font-size:12px;display:block}
 """

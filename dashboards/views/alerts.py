@@ -8,12 +8,12 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import cards, charts, findings, formats, markup, pictures, series
+from dashboards import cards, charts, findings, formats, markup, naming, pictures, series
 from dashboards.formats import DAY_NS
 from dashboards.markup import Cell
 from dashboards.rows import Alert
 from dashboards.scope import Scope
-from dashboards.views.parts import evidence, firing_items
+from dashboards.views.parts import firing_items, held_back
 
 ACTIONS = {
     "pending": "condition seen",
@@ -25,8 +25,10 @@ ACTIONS = {
     "suppressed": "held back",
     "cleared": "went away",
 }
+ORDER = {name: place for place, name in enumerate(ACTIONS)}
 LEDGER_MAX = 40
 LANES_MAX = 14
+WAITING_MAX = 8
 
 
 def draw(scope: Scope) -> None:
@@ -50,7 +52,7 @@ def draw(scope: Scope) -> None:
             f"{formats.plural(len(firing), 'alert')} {'fires' if len(firing) == 1 else 'fire'}"
             if firing
             else "No alert fires",
-            "Age, what, where, number of devices; pages first, the oldest first",
+            "Age, what and where, the number now; pages first, the oldest first",
         ),
     ):
         cards.html(
@@ -60,7 +62,6 @@ def draw(scope: Scope) -> None:
         )
     with right:
         _waiting(scope, pending)
-        _evidence(firing)
     _lanes(scope, states, ledger)
     _ledger(scope, ledger)
 
@@ -71,7 +72,8 @@ def _sentence(
     resolved = sum(row.action == "resolved" for row in ledger)
     failed = sum(row.action == "notice_failed" for row in ledger)
     second = (
-        f"{formats.plural(resolved, 'alert')} resolved in {scope.range_words}, {formats.number(len(pending))} pending."
+        f"{formats.plural(resolved, 'alert')} resolved in {scope.range_words}, "
+        f"{_pending_words(pending) or 'none is about to fire'}."
     )
     if failed:
         second += f" {formats.plural(failed, 'notice')} could not be delivered."
@@ -91,43 +93,27 @@ def _sentence(
     )
 
 
+def _pending_words(pending: Sequence[Alert]) -> str:
+    """Count those another alert holds back and those that only wait for their time, '' without any."""
+    held = sum(bool(held_back(alert)) for alert in pending)
+    waiting = len(pending) - held
+    parts = [f"{formats.number(held)} {'is' if held == 1 else 'are'} held back"] if held else []
+    parts += [f"{formats.number(waiting)} {'waits' if waiting == 1 else 'wait'} to be sure"] if waiting else []
+    return ", ".join(parts)
+
+
 def _waiting(scope: Scope, pending: Sequence[Alert]) -> None:
-    title = (
-        f"{formats.plural(len(pending), 'alert')} {'waits' if len(pending) == 1 else 'wait'} to be sure"
-        if pending
-        else "Nothing is about to fire"
-    )
-    with cards.card("alerts-pending", title, "The condition holds, but not yet for as long as the rule asks"):
+    """Show what holds without having fired: what waits for its time first, then what another alert already tells."""
+    ordered = sorted(pending, key=lambda alert: (bool(held_back(alert)), -alert.since_ns))
+    rest = len(ordered) - WAITING_MAX
+    subtitle = "The condition holds: held back when another alert tells of the same cause, else not yet long enough"
+    subtitle += f"; the first {WAITING_MAX} shown" if rest > 0 else ""
+    with cards.card("alerts-pending", _pending_words(pending) or "Nothing is about to fire", subtitle):
         cards.html(
-            firing_items(scope, pending[:6])
+            firing_items(scope, ordered[:WAITING_MAX])
             if pending
             else markup.quiet("No rule's condition holds without having fired.")
         )
-
-
-def _evidence(firing: Sequence[Alert]) -> None:
-    rows = [alert for alert in firing if evidence(alert)]
-    if not rows:
-        return
-    header = [("Rule", False), ("Where", False), ("Number", True), ("Devices", True)]
-    body = [
-        (
-            [
-                Cell(alert.rule.replace("_", " ")),
-                Cell(alert.where),
-                Cell(evidence(alert), numeric=True),
-                Cell(formats.number(alert.devices), numeric=True),
-            ],
-            False,
-        )
-        for alert in rows[:8]
-    ]
-    with cards.card(
-        "alerts-evidence",
-        "What each alert stands on",
-        "The number its rule saw when it last looked, against the target",
-    ):
-        cards.html(markup.table(header, body))
 
 
 def _lanes(scope: Scope, states: Sequence[Alert], ledger: Sequence[Alert]) -> None:
@@ -137,7 +123,7 @@ def _lanes(scope: Scope, states: Sequence[Alert], ledger: Sequence[Alert]) -> No
     shown = sorted(shown, key=lambda alert: -alert.since_ns)[:LANES_MAX]
     if not shown:
         return
-    labels = {alert.id: f"{alert.rule.replace('_', ' ')} · {alert.where}" for alert in shown}
+    labels = {alert.id: f"{naming.rule_name(alert.rule)} · {alert.where}" for alert in shown}
     names = tuple(dict.fromkeys(labels[alert.id] for alert in shown))
     marks: series.Marks = series.extent(scope.from_ns, scope.anchor_ns)
     for alert in shown:
@@ -153,8 +139,8 @@ def _lanes(scope: Scope, states: Sequence[Alert], ledger: Sequence[Alert]) -> No
         )
     days = Counter(formats.day(alert.since_ns, scope.zone) for alert in shown)
     busiest, count = days.most_common(1)[0]
-    title = f"{formats.plural(len(shown), 'alert')} in {scope.range_words}" + (
-        f", most on {busiest} ({count})" if scope.span_ns > DAY_NS and count > 1 else ""
+    title = f"{formats.plural(len(shown), 'alert')} open in {scope.range_words}" + (
+        f", most began on {busiest} ({count})" if scope.span_ns > DAY_NS and count > 1 else ""
     )
     with cards.card("alerts-lanes", title, "From onset to end. Red: page, amber: ticket, grey: resolved"):
         cards.chart(
@@ -162,40 +148,31 @@ def _lanes(scope: Scope, states: Sequence[Alert], ledger: Sequence[Alert]) -> No
         )
 
 
-def _note(note: str) -> str:
-    """Write why: "inhibited:crash_loop:<id>" -> "inhibited by crash loop"; ids are left out."""
-    parts = [part.replace("_", " ") for part in note.split(":") if part and not (len(part) >= 16 and part.isalnum())]
-    return " by ".join(parts[:2])
-
-
 def _ledger(scope: Scope, ledger: Sequence[Alert]) -> None:
-    newest = sorted(ledger, key=lambda row: -row.at_ns)[:LEDGER_MAX]
-    header = [
-        ("When", False),
-        ("What happened", False),
-        ("Rule", False),
-        ("Where", False),
-        ("Summary", False),
-        ("", False),
-    ]
-    body = [
-        (
-            [
-                Cell(scope.clock(row.at_ns)),
-                Cell(ACTIONS.get(row.action, row.action.replace("_", " ")), small=_note(row.note)),
-                Cell(row.rule.replace("_", " ")),
-                Cell(row.where if row.rule else ""),
-                Cell(row.summary.split("; ", 1)[0]),
-                Cell(word=row.severity) if row.severity else Cell(),
-            ],
-            False,
-        )
-        for row in newest
-    ]
-    tail = f", the newest {len(newest)} shown" if len(ledger) > len(newest) else ""
+    """Draw the ledger, newest first: what happened to one alert at one instant is one line."""
+    steps: dict[tuple[str, int], list[Alert]] = {}
+    for row in sorted(ledger, key=lambda row: (-row.at_ns, ORDER.get(row.action, len(ORDER)))):
+        steps.setdefault((row.id, row.at_ns), []).append(row)
+    header = [("When", False), ("Alert", False), ("Rule", False), ("What happened", False), ("", False)]
+    body = [_step(scope, rows) for rows in list(steps.values())[:LEDGER_MAX]]
+    tail = f", the newest {len(body)} shown" if len(steps) > len(body) else ""
     with cards.card(
         "alerts-ledger",
-        f"{formats.plural(len(ledger), 'ledger entry', 'ledger entries')} in {scope.range_words}{tail}",
-        "Append-only: what was seen, sent, and not sent",
+        f"{formats.plural(len(steps), 'event')} in {scope.range_words}{tail}",
+        "From the append-only ledger: what was seen, sent, and not sent",
     ):
         cards.html(markup.table(header, body) if body else markup.quiet("Nothing happened to any alert in this range."))
+
+
+def _step(scope: Scope, rows: Sequence[Alert]) -> tuple[list[Cell], bool]:
+    head = rows[0]
+    done = [ACTIONS.get(row.action, row.action.replace("_", " ")) for row in rows]
+    why = "; ".join(words for row in rows if (words := naming.note_words(row.note)))
+    cells = [
+        Cell(scope.clock(head.at_ns), nowrap=True),
+        Cell(formats.sentence(findings.alert_words(scope, head, since=False)) if head.rule else head.summary),
+        Cell(naming.rule_name(head.rule), nowrap=True),
+        Cell(", ".join(done), small=why),
+        Cell(word=head.severity) if head.severity else Cell(),
+    ]
+    return cells, False

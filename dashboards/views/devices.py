@@ -19,7 +19,10 @@ from device_sdk.contract import metrics
 
 AWAY_NS = 3 * HOUR_NS
 """A device not heard of for this long is away; whether that is unusual for it (silent) is judged by the collector."""
+JUST_NOW_NS = 600 * NS
+"""Two windows: a device heard of that lately is simply there."""
 BEHIND = 0.95
+ROW_PX, ROWS_SHOWN = 32, 12
 COLUMNS = {a.TIER: "tier", a.REGION: "region", a.RING: "ring", a.FIRMWARE_VERSION: "firmware", a.SERVICE_VERSION: "app"}
 LANES = ("windows", "sessions", "crashes", "updates")
 
@@ -74,6 +77,7 @@ def _sentence(
         return "none", "No device is known here.", "A device appears with its first window."
     whole = sorted(device.completeness for device in found if device.completeness is not None)
     off = sum(scope.anchor_ns - device.last_ns > AWAY_NS for device in found)
+    silent = sum(row.devices for row in judged)
     second = f"{formats.plural(len(found), 'device')} known"
     if whole:
         middle = whole[len(whole) // 2]
@@ -82,8 +86,8 @@ def _sentence(
     second += f", {formats.number(len(behind))} under {formats.percent(BEHIND)}" if behind else ""
     second += (
         (
-            f". {formats.number(off)} were not heard of for "
-            f"{formats.duration(AWAY_NS)}; silent are those that never pause so long."
+            f". {formats.number(off)} quiet for over {formats.duration(AWAY_NS)}: "
+            f"{formats.number(silent)} never paused so long before, the others do."
         )
         if off
         else "."
@@ -98,6 +102,16 @@ def _sentence(
     return "warn", f"{formats.plural(count, 'device')} fell silent on {where}{heard}.", second
 
 
+def _ago(scope: Scope, device: Device) -> str:
+    away = scope.anchor_ns - device.last_ns
+    return "now" if away < JUST_NOW_NS else f"{formats.duration(away)} ago"
+
+
+def _last(scope: Scope, device: Device) -> str:
+    ago = _ago(scope, device)
+    return f"at {scope.clock(device.last_ns)}" + (f", {ago}" if ago != "now" else "")
+
+
 def _list(scope: Scope, names: Sequence[str], by_id: Mapping[str, Device], silent: Sequence[Device]) -> None:
     quiet = {device.id for device in silent}
     devices = [by_id[name] for name in names]
@@ -105,12 +119,13 @@ def _list(scope: Scope, names: Sequence[str], by_id: Mapping[str, Device], silen
         {
             "device": [device.id for device in devices],
             "state": ["▲ silent" if device.id in quiet else "" for device in devices],
-            "last seen": [formats.duration(max(0, scope.anchor_ns - device.last_ns)) + " ago" for device in devices],
+            "last seen": [_ago(scope, device) for device in devices],
             "completeness": [device.completeness for device in devices],
             **{name: [device.attribute(key) for device in devices] for key, name in COLUMNS.items()},
             "first seen": [formats.day(device.first_ns, scope.zone) for device in devices],
         }
     )
+    frame = frame.drop([name for name in COLUMNS.values() if not any(frame[name])])
     title = f"{formats.plural(len(devices), 'device')}, the ones that need a look first"
 
     def pick() -> None:
@@ -122,11 +137,12 @@ def _list(scope: Scope, names: Sequence[str], by_id: Mapping[str, Device], silen
     with cards.card(
         "devices-list",
         title,
-        "Select a row to see its time line; completeness is windows delivered over windows expected",
+        "Select a row to see its time line. Completeness: windows that arrived of those due until it was last seen",
     ):
         st.dataframe(
             frame,
-            height=min(420, 36 * len(devices) + 40),
+            height=ROW_PX * (min(ROWS_SHOWN, len(devices)) + 1) + 2,
+            row_height=ROW_PX,
             hide_index=True,
             key="device-list",
             on_select=pick,
@@ -170,7 +186,7 @@ def _silence(found: Sequence[Device], silent: Sequence[Device]) -> None:
                     tier,
                     float(late[tier]),
                     f"{late[tier]} of {known[tier]}",
-                    "bad" if late[tier] > 0.1 * known[tier] else "",
+                    "bad" if late[tier] > 0.1 * known[tier] else "more" if late[tier] else "",
                 )
                 for tier in tiers
             )
@@ -186,17 +202,16 @@ def _detail(scope: Scope, device: Device) -> None:
     )
     logs = [mapping(item) for item in events.items]
     crashes = [log for log in logs if _is_crash(log)]
-    age = formats.duration(max(0, scope.anchor_ns - device.last_ns))
     title = (
         f"{device.id}: {formats.plural(len(crashes), 'crash', 'crashes') if crashes else 'no crash'} "
-        f"in {scope.range_words}, last heard {age} before the newest verdict"
+        f"in {scope.range_words}, last seen {_last(scope, device)}"
     )
     with cards.card(
         "device-detail",
         title,
         "One time axis: windows received, sessions, crashes, updates; below, mean run time of its models",
     ):
-        facts = [(name, device.attribute(key) or formats.DASH) for key, name in COLUMNS.items()]
+        facts = [(name, text) for key, name in COLUMNS.items() if (text := device.attribute(key))]
         facts += [
             ("completeness", formats.percent(device.completeness)),
             ("first seen", scope.clock(device.first_ns)),

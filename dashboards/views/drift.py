@@ -8,14 +8,14 @@ from html import escape
 
 import streamlit as st
 
-from dashboards import cards, charts, findings, formats, histograms, markup, pictures, series
+from dashboards import cards, charts, findings, formats, histograms, markup, naming, pictures, series
 from dashboards.markup import Cell
 from dashboards.rows import Verdict, reals
 from dashboards.scope import Scope
 
 FOREST_MAX = 18
 SMALL_MAX = 6
-TABLE_MAX = 25
+TABLE_MAX = 12
 TONES = {"drift": "bad", "sensor_fault": "fault", "mix_shift": "mix", "insufficient": "none", "no_data": "none"}
 
 
@@ -69,11 +69,12 @@ def _ranked(rows: Sequence[Verdict]) -> list[Verdict]:
 
 def _label(row: Verdict, rows: Sequence[Verdict]) -> str:
     """Name a signal, with tier and model when several are shown."""
-    parts = [findings.signal_name(row.name)]
+    parts = [naming.signal_name(row.name)]
     if len({item.tier for item in rows}) > 1:
         parts.append(row.where if row.cohort else "fleet")
     if len({item.subject for item in rows}) > 1:
-        parts.append(row.subject)
+        several = len({item.version for item in rows if item.model == row.model}) > 1
+        parts.append(row.subject if several else row.model)
     return " · ".join(parts)
 
 
@@ -129,7 +130,7 @@ def _forest(ranked: Sequence[Verdict], chosen: Verdict) -> None:
         if floor and head.value and head.level == "bad"
         else ""
     )
-    title = f"{formats.sentence(findings.signal_name(head.name))} moved most: {formats.number(head.value)}{ratio}"
+    title = f"{formats.sentence(naming.signal_name(head.name))} moved most: {formats.number(head.value)}{ratio}"
     if head.level == "ok":
         title = f"Nothing moved beyond chance; the largest distance is {formats.number(head.value)}"
     if head.level == "none":
@@ -180,7 +181,7 @@ def _reference_words(scope: Scope, row: Verdict) -> str:
 
 
 def _picture(scope: Scope, row: Verdict) -> None:
-    name = findings.signal_name(row.name)
+    name = naming.signal_name(row.name)
     place = f"{row.subject} on {row.where}"
     labels = row.detail.get("labels")
     marks, step, over, (where, height) = histograms.picture_marks(row)
@@ -208,7 +209,7 @@ def _picture(scope: Scope, row: Verdict) -> None:
         marks.append({"layer": "morename", "t": where, "y": height, "label": f"+{formats.percent(over, 0)}"})
     with cards.card("drift-picture", title, subtitle):
         cards.chart(
-            "drift-picture-chart", pictures.densities(height=200, step=step, labels=even), charts.frame(marks), title
+            "drift-picture-chart", pictures.densities(height=230, step=step, labels=even), charts.frame(marks), title
         )
 
 
@@ -241,11 +242,13 @@ def _classes(scope: Scope, row: Verdict, labels: Sequence[str]) -> None:
 
 
 def _onset(scope: Scope, row: Verdict) -> None:
-    name = findings.signal_name(row.name)
+    name = naming.signal_name(row.name)
     rows = scope.history("drift", name=row.name, model=row.model, version=row.version, tier=row.tier)
     rows = [item for item in rows if _key(item) == _key(row) and item.cohort == row.cohort]
     onset = row.instant("sr", "onset_ns")
     alarm = bool((row.detail.get("sr") or {}).get("alarm")) if isinstance(row.detail.get("sr"), dict) else False
+    # the detector names its likeliest onset even where nothing moved: only a shift that is judged one began
+    onset = onset if alarm or row.level == "bad" else 0
     if onset:
         title = f"It began on {formats.day(onset, scope.zone)}" + (
             " and the detector has alarmed" if alarm else "; the detector has not alarmed"
@@ -278,7 +281,7 @@ def _onset(scope: Scope, row: Verdict) -> None:
             ]
         if onset:
             marks += series.marker(onset, f"onset {scope.clock(onset)}", scope.from_ns, scope.anchor_ns)
-        shape = charts.Timeline(time_format=scope.time_format, height=150, value_format=".2~f")
+        shape = charts.Timeline(time_format=scope.time_format, height=190, value_format=".2~f")
         cards.chart("drift-onset-chart", charts.timeline(shape), charts.frame(marks), title)
 
 
@@ -289,7 +292,7 @@ def _tiers(rows: Sequence[Verdict], chosen: Verdict) -> None:
     if len(same) < 2 or chosen.detail.get("labels"):
         return
     bad = [row.where for row in same if row.level == "bad"]
-    name = findings.signal_name(chosen.name)
+    name = naming.signal_name(chosen.name)
     title = (
         f"Only {formats.listing(bad)} moved"
         if bad and len(bad) < len(same)
@@ -326,40 +329,37 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
         ("devices", True),
         ("", False),
     ]
-    body = []
-    for row in _ranked(rows)[:TABLE_MAX]:
-        number = row.number
-        body.append(
-            (
-                [
-                    Cell(
-                        findings.signal_name(row.name),
-                        href=markup.link("drift", **scope.query(signal=_label(row, rows))),
-                    ),
-                    Cell(row.where),
-                    Cell(row.subject),
-                    Cell(formats.number(row.value), numeric=True),
-                    Cell(
-                        "" if row.low is None else f"{formats.number(row.low)}–{formats.number(row.high)}", numeric=True
-                    ),
-                    Cell(formats.number(number("psi")), numeric=True),
-                    Cell(formats.number(number("js")), numeric=True),
-                    Cell(formats.number(number("ks")), numeric=True),
-                    Cell(formats.number(number("q")), numeric=True),
-                    Cell(formats.percent(number("mix_share")), numeric=True),
-                    Cell(formats.number(number("m") or row.devices), numeric=True),
-                    Cell(
-                        word=row.word,
-                        small=findings.why_not(row) if row.blind else "provisional" if _is_provisional(row) else "",
-                    ),
-                ],
-                False,
-            )
-        )
-    tail = f", the first {len(body)} shown" if len(rows) > len(body) else ""
+    body = [(_table_row(scope, row, rows), False) for row in _ranked(rows)]
     with cards.card(
         "drift-table",
-        f"{formats.plural(len(rows), 'signal')} by what needs a look{tail}",
+        f"{formats.plural(len(rows), 'signal')} by what needs a look",
         "Verdicts of the last 24 hours; alerts come only from the sequential detector",
     ):
-        cards.html(markup.table(header, body))
+        cards.html(markup.table(header, body[:TABLE_MAX]))
+        if len(body) > TABLE_MAX:
+            with st.expander(f"The other {formats.plural(len(body) - TABLE_MAX, 'signal')}", key="drift-rest"):
+                cards.html(markup.table(header, body[TABLE_MAX:]))
+
+
+def _table_row(scope: Scope, row: Verdict, rows: Sequence[Verdict]) -> list[Cell]:
+    number = row.number
+    matters = row.value is not None and row.value >= (row.target or 0.0)
+    span = formats.DASH if row.low is None else f"{formats.number(row.low)}–{formats.number(row.high)}"
+    return [
+        Cell(naming.signal_name(row.name), href=markup.link("drift", **scope.query(signal=_label(row, rows)))),
+        Cell(row.where),
+        Cell(row.subject),
+        Cell(formats.number(row.value), numeric=True),
+        Cell(span, numeric=True),
+        Cell(formats.number(number("psi")), numeric=True),
+        Cell(formats.number(number("js")), numeric=True),
+        Cell(formats.number(number("ks")), numeric=True),
+        Cell(formats.number(number("q")), numeric=True),
+        # a share of a distance too small to matter says nothing (and can be far over 100 %)
+        Cell(formats.percent(number("mix_share")) if matters else formats.DASH, numeric=True),
+        Cell(formats.number(number("m") or row.devices), numeric=True),
+        Cell(
+            word=row.word,
+            small=findings.why_not(row) if row.blind else "provisional" if _is_provisional(row) else "",
+        ),
+    ]

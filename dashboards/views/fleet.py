@@ -7,14 +7,14 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import cards, charts, findings, formats, markup, series
+from dashboards import cards, charts, findings, formats, markup, naming, series
 from dashboards.formats import HOUR_NS
 from dashboards.markup import Item, Tile
 from dashboards.rows import Alert, Verdict, worst
 from dashboards.scope import Scope
-from dashboards.views.parts import firing_items, latency_grid, percentile_chart, reporting_count
+from dashboards.views.parts import firing_items, held_back, latency_grid, percentile_chart, reporting_count
 
-CHANGES = frozenset({"firing", "resolved", "pending"})
+CHANGES = frozenset({"firing", "resolved"})
 
 
 def draw(scope: Scope) -> None:
@@ -35,7 +35,7 @@ def draw(scope: Scope) -> None:
     cards.html(markup.tiles([*_kpi_tiles(scope, history), *_other_tiles(scope, drift, slos, firing)]))
     left, right = st.columns([1.65, 1])
     with left:
-        percentile_chart(scope, "fleet-latency", findings.headline_latency(scope), states, height=296)
+        percentile_chart(scope, "fleet-latency", findings.headline_latency(scope), states, height=320)
     with right:
         _alerts(scope, firing, states)
     one, two, three = st.columns(3)
@@ -82,15 +82,16 @@ def _kpi_tiles(scope: Scope, history: Sequence[Verdict]) -> list[Tile]:
             value = row.value if quantile == "p95" else row.number(quantile)
             number, unit = formats.seconds(value)
             main = quantile == "p95"
-            foot = findings.foot(row) if main else row.subject
-            word = row.word if main else "met" if row.level == "ok" else "none"
+            if quantile == "p99" and row.n < findings.P99_RUNS:
+                value, number, unit = None, formats.DASH, ""
+            foot = findings.foot(row) if main else f"{row.subject}, {formats.plural(row.n, 'run')}"
             tiles.append(
                 Tile(
                     f"latency_{quantile}",
                     f"Latency {quantile}",
                     number,
                     unit,
-                    word if main else "",
+                    row.word if main else "",
                     foot,
                     value,
                     _trend(history, row) if main else (),
@@ -108,7 +109,7 @@ def _ratio_tile(scope: Scope, name: str, page: str, history: Sequence[Verdict]) 
     if not rows:
         return []
     row = rows[0]
-    label = formats.sentence(findings.kpi_name(name))
+    label = formats.sentence(naming.kpi_name(name))
     value, unit, foot = formats.share(row.value), "%", findings.foot(row, note)
     if name == "devices_reporting" and row.n:
         value, unit = formats.number(reporting_count(row)), f"/{formats.number(row.n)}"
@@ -134,23 +135,21 @@ def _other_tiles(
     scope: Scope, drift: Sequence[Verdict], slos: Sequence[Verdict], firing: Sequence[Alert]
 ) -> list[Tile]:
     tiles = [_drift_tile(scope, drift)] if drift else []
-    budgets = [
-        (left, row)
-        for row in slos
-        if row.fleet
-        and not row.version
-        and scope.admits_model(row.model)
-        and (left := row.number("budget_left")) is not None
-    ]
+    whole = [row for row in slos if not row.version and scope.admits_model(row.model)]
+    mine, note = findings.scoped_or_fleet(scope, whole)
+    budgets = [(left, row) for row in mine if (left := row.number("budget_left")) is not None]
     if budgets:
         left, row = min(budgets, key=lambda pair: pair[0])
         link = markup.link("slo", **scope.query())
         shown, unit = (formats.share(left), "%") if left > 0 else ("spent", "")
-        foot = row.name if left > 0 else f"{row.name}, {formats.percent(-left, 0)} over"
+        foot = row.name if left > 0 else f"{row.name}, {naming.budget_words(left)}"
+        foot += f" · {note}" if note else ""
         tiles.append(Tile("budget_left", "Budget left", shown, unit, row.word, foot, left, (), link))
     pages = sum(alert.severity == "page" for alert in firing)
     word = "firing" if pages else "ticket" if firing else "met"
-    foot = f"{formats.plural(pages, 'page')}, {formats.plural(len(firing) - pages, 'ticket')}"
+    tickets = len(firing) - pages
+    kinds = [formats.plural(count, noun) for count, noun in ((pages, "page"), (tickets, "ticket")) if count]
+    foot = ", ".join(kinds) or "every rule is quiet"
     link = markup.link("alerts", **scope.query())
     count = float(len(firing))
     tiles.append(Tile("alerts_firing", "Alerts firing", formats.number(count), "", word, foot, count, (), link))
@@ -171,7 +170,8 @@ def _drift_tile(scope: Scope, drift: Sequence[Verdict]) -> Tile:
 
 
 def _alerts(scope: Scope, firing: Sequence[Alert], states: Sequence[Alert]) -> None:
-    pending = sum(alert.state == "pending" for alert in states)
+    held = sum(bool(held_back(alert)) for alert in states)
+    pending = sum(alert.state == "pending" for alert in states) - held
     title = (
         f"{formats.plural(len(firing), 'alert')} {'fires' if len(firing) == 1 else 'fire'}"
         if firing
@@ -179,6 +179,8 @@ def _alerts(scope: Scope, firing: Sequence[Alert], states: Sequence[Alert]) -> N
     )
     if pending:
         title += f", {formats.number(pending)} pending"
+    if held:
+        title += f", {formats.number(held)} held back"
     with cards.card("fleet-alerts", title):
         if firing:
             cards.html(firing_items(scope, firing[:5]))
@@ -198,10 +200,9 @@ def _reporting(scope: Scope, history: Sequence[Verdict]) -> None:
     if _count(low) < 0.9 * _count(newest):
         title += f"; a dip to {formats.number(_count(low))} at {scope.clock(low.at_ns)}"
     elif _count(newest) < newest.n:
-        title += f"; {formats.number(newest.n - _count(newest))} are silent or off"
-    with cards.card(
-        "fleet-reporting", title, "Devices that sent at least one window in the hour; dashed: devices known"
-    ):
+        away = newest.n - _count(newest)
+        title += f"; {formats.number(away)} {'was' if away == 1 else 'were'} not heard of for a day"
+    with cards.card("fleet-reporting", title, "Devices heard of in the 24 h before each point; dashed: devices known"):
         step = series.spaced(rows)
         holes = series.gaps(rows, scope.from_ns, scope.anchor_ns, _count)
         marks = series.line(
@@ -219,8 +220,7 @@ def _count(row: Verdict) -> float:
 
 def _changes(scope: Scope) -> None:
     ledger = [row for row in scope.reader.ledger(scope.from_ns, scope.anchor_ns) if row.action in CHANGES]
-    fired = {row.id for row in ledger if row.action == "firing"}
-    ledger = [row for row in ledger if row.action != "pending" or row.id not in fired]
+    ledger = [row for row in ledger if scope.admits_alert(row)]
     firsts = sorted(_first_seen(scope), key=lambda item: -item[0])[:2]
     title = f"{formats.plural(len(ledger) + len(firsts), 'change')} in {scope.range_words}"
     entries = [(at, Item(scope.clock(at), what, "first data of this version")) for at, what in firsts]

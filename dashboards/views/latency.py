@@ -51,7 +51,8 @@ def _heat(scope: Scope, row: Verdict) -> None:
         with cards.card("latency-heat", f"No latency buckets of {place} in this range"):
             cards.html(markup.quiet("Choose a longer range, or another model."))
         return
-    title = _heat_title(place, hours)
+    cell = next((item for item in scope.kpis("latency") if (item.subject, item.tier) == (row.subject, tier)), row)
+    title = _heat_title(place, hours, cell.number("p50"))
     goal = f" {findings.milliseconds(row.target)}" if row.target is not None else ""
     subtitle = (
         f"Share of runs per bucket and hour, {place}. Stronger is more, grey is no data; "
@@ -61,6 +62,7 @@ def _heat(scope: Scope, row: Verdict) -> None:
         marks = _heat_marks(scope, hours)
         if row.target is not None:
             marks.append({"layer": "target", "lo": row.target * 1e3})
+        marks += series.extent(start, scope.anchor_ns)
         cards.chart("latency-heat-chart", pictures.heat(time_format=scope.time_format), charts.frame(marks), title)
 
 
@@ -69,7 +71,7 @@ def _slow_tier(scope: Scope, row: Verdict) -> str:
     return next((item.tier for item in worst(cells) if item.level == "bad"), "")
 
 
-def _heat_title(place: str, hours: Mapping[int, Mapping[int, float]]) -> str:
+def _heat_title(place: str, hours: Mapping[int, Mapping[int, float]], p50: float | None) -> str:
     """Say whether the newest hours have a slow mode that the first hours did not."""
     ordered = sorted(hours)
     newest = _added(hours, ordered[-max(1, len(ordered) // 6) :])
@@ -85,7 +87,7 @@ def _heat_title(place: str, hours: Mapping[int, Mapping[int, float]]) -> str:
             f"{formats.percent(share, 0)} of runs form a second, slow mode "
             f"near {findings.milliseconds((middle[0] * middle[1]) ** 0.5)}"
         )
-    p50 = histograms.quantile(newest, 0.5)
+    p50 = histograms.quantile(newest, 0.5) if p50 is None else p50
     return f"One mode: half of the runs of {place} take less than {findings.milliseconds(p50)}"
 
 
@@ -200,19 +202,26 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
     ]
     body = []
     for row in worst(rows)[:40]:
+        enough = row.n >= findings.P95_RUNS
         cells = [
             Cell(row.where if row.cohort else "all tiers"),
             Cell(row.subject, href=markup.link("latency", **scope.query(model=row.model))),
-            Cell(findings.milliseconds(row.number("p50")), numeric=True),
-            Cell(findings.milliseconds(row.value), numeric=True),
-            Cell(findings.interval(row), numeric=True),
-            Cell(findings.milliseconds(row.number("p99")) if row.n >= 1000 else formats.DASH, numeric=True),
+            Cell(findings.milliseconds(row.number("p50")) if enough else formats.DASH, numeric=True),
+            Cell(findings.milliseconds(row.value) if enough else formats.DASH, numeric=True),
+            Cell(findings.interval(row) if enough else formats.DASH, numeric=True),
+            Cell(
+                findings.milliseconds(row.number("p99")) if row.n >= findings.P99_RUNS else formats.DASH, numeric=True
+            ),
             Cell(findings.milliseconds(row.target), numeric=True),
             Cell(formats.number(row.devices), numeric=True),
             Cell(formats.number(row.n), numeric=True),
             Cell(word=row.word, small=findings.why_not(row) if row.blind else ""),
         ]
         body.append((cells, False))
-    title = f"{formats.plural(len(rows), 'cohort')}, the slowest against its target first"
-    with cards.card("latency-table", title, "Newest hour; p99 only where at least 1,000 runs stand behind it"):
+    title = f"{formats.plural(len(rows), 'row')}, what needs a look first, then the farthest from its target"
+    with cards.card(
+        "latency-table",
+        title,
+        f"Newest hour; p50 and p95 from {findings.P95_RUNS} runs on, p99 from {findings.P99_RUNS}",
+    ):
         cards.html(markup.table(header, body))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from urllib.parse import parse_qsl, urlsplit
 
-from dashboards import cards, charts, findings, formats, markup, series
+from dashboards import cards, charts, findings, formats, markup, naming, series
 from dashboards.markup import Cell, Item
 from dashboards.rows import Alert, Verdict, real
 from dashboards.scope import Scope
+from dashboards.views import runbook
 
 PAGES = frozenset({"latency", "drift", "stability", "slo", "devices", "alerts"})
 
@@ -26,30 +27,55 @@ def page_of(alert: Alert) -> str:
     return markup.link(tail, **dict(parse_qsl(parts.query))) if tail in PAGES else ""
 
 
+def runbook_of(alert: Alert) -> str:
+    """Return where an alert's runbook is read: the page of this dashboard when it has it, else an outside address."""
+    parts = urlsplit(alert.runbook_url)
+    name = dict(parse_qsl(parts.query)).get("name") or parts.path.rsplit("/", 1)[-1].removesuffix(".md")
+    if name in runbook.runbooks():
+        return markup.link("runbook", name=name)
+    return markup.safe_url(alert.runbook_url)
+
+
 def evidence(alert: Alert) -> str:
-    """Write the number an alert stands on in the unit of its kind, '' when its evidence carries none."""
+    """Write the number an alert stands on now, in the unit of its kind; '' when it says no more than the sentence."""
     found = alert.evidence
     value, target = real(found.get("value")), real(found.get("target"))
-    if value is None:
+    kind, name = found.get("kind"), str(found.get("name", ""))
+    if value is None or name == "crash_loop":
         return ""
-    name = str(found.get("name", ""))
-    ratio = found.get("kind") in ("slo", "crash_free", "kpi", "silence") and name != "crash_loop"
-    write = findings.milliseconds if found.get("kind") == "latency" else formats.percent if ratio else formats.number
-    return f"{write(value)}, target {write(target)}" if target is not None else write(value)
+    if kind == "silence":
+        known = real(found.get("n")) or (alert.devices / value if value else 0.0)
+        return f"{formats.percent(value)} of {formats.number(round(known))}" if known else formats.percent(value)
+    if kind == "drift":
+        return f"distance {formats.number(value)}" + (f", matters from {formats.number(target)}" if target else "")
+    if kind == "latency":
+        write = findings.milliseconds
+        return f"{write(value)}, target {write(target)}" if target is not None else write(value)
+    if kind in ("slo", "crash_free", "kpi"):
+        good = f"{formats.percent(value)} good" if kind == "slo" else formats.percent(value)
+        return f"{good}, {'objective' if kind == 'slo' else 'target'} {formats.goal(target)}" if target else good
+    return formats.number(value)
+
+
+def held_back(alert: Alert) -> str:
+    """Return why a pending alert is held back (its note), '' when it only waits for its time."""
+    return str(alert.evidence.get("suppressed_by") or "") if alert.state == "pending" else ""
 
 
 def firing_items(scope: Scope, alerts: Sequence[Alert], *, full: bool = False) -> str:
-    """Draw alerts as a list: age, what and where, number of devices, page and runbook; ``full`` adds the sentence."""
+    """Draw alerts as a list: age, what and where, the number now, page and runbook; ``full`` adds the sentence."""
     entries = []
     for alert in alerts:
-        number = evidence(alert)
-        short = " · ".join(
-            part for part in (formats.plural(alert.devices, "device") if alert.devices else "", number) if part
-        )
-        links = (("look", page_of(alert)), ("runbook", markup.safe_url(alert.runbook_url)))
-        word = alert.severity if alert.state == "firing" else alert.state
-        what = formats.sentence(findings.alert_words(scope, alert))
-        entries.append(Item(scope.age(alert.since_ns), what, alert.summary if full else short, word, links))
+        parts = [f"since {scope.clock(alert.onset_ns)}"]
+        parts.append(formats.plural(alert.devices, "device") if alert.devices else "")
+        # a pending alert's number is the one it was first seen with, not the present one
+        parts.append(naming.note_words(held_back(alert)) if alert.state == "pending" else evidence(alert))
+        short = " · ".join(part for part in parts if part)
+        links = (("look", page_of(alert)), ("runbook", runbook_of(alert)))
+        word = alert.severity if alert.state == "firing" else "held_back" if held_back(alert) else alert.state
+        what = formats.sentence(findings.alert_words(scope, alert, since=False))
+        more = f"When it fired: {alert.summary}" if full else ""
+        entries.append(Item(scope.age(alert.since_ns), what, short, word, links, more))
     return markup.items(entries)
 
 
@@ -67,6 +93,8 @@ def percentile_chart(
 
     def milli(name: str, item: Verdict) -> float | None:
         value = item.value if name == "p95" else item.number(name)
+        if item.n < (findings.P99_RUNS if name == "p99" else findings.P95_RUNS):
+            return None
         return None if value is None else value * 1e3
 
     def tip(name: str, item: Verdict) -> str:
@@ -144,7 +172,11 @@ def latency_grid(scope: Scope, key: str) -> None:
         title += f"; {formats.listing(places)} {'has' if len(places) == 1 else 'have'} too few devices to say"
     by_place = {(row.tier, row.subject): row for row in rows}
     body = [(tier, [_grid_cell(by_place.get((tier, subject))) for subject in subjects]) for tier in tiers]
-    with cards.card(key, title if rows else "No tier has latency yet", "p95 in ms against its target, newest hour"):
+    with cards.card(
+        key,
+        title if rows else "No tier has latency yet",
+        "p95 in ms against its target, newest hour; hatched: too few runs or devices",
+    ):
         cards.html(
             markup.grid("", subjects, body) if rows else markup.quiet("The grid fills with the first judged hour.")
         )
@@ -155,6 +187,8 @@ def _grid_cell(row: Verdict | None) -> Cell:
         return Cell(formats.DASH, hatch=False)
     if row.value is None or row.blind:
         return Cell(f"n = {formats.number(row.devices)}" if row.devices else "no data", hatch=True)
+    if row.n < findings.P95_RUNS:
+        return Cell(formats.plural(row.n, "run"), hatch=True)
     number = f"{row.value * 1e3:.1f}" if row.value < 0.1 else f"{row.value * 1e3:,.0f}"
     over = 0.0 if not row.target else max(0.0, row.value / row.target - 0.8) / 0.6
     return Cell(

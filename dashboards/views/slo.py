@@ -10,10 +10,12 @@ import streamlit as st
 from dashboards import cards, charts, findings, formats, markup, series
 from dashboards.formats import DAY_NS, NS
 from dashboards.markup import Cell
+from dashboards.naming import budget_words, slo_name
 from dashboards.rows import Verdict
 from dashboards.scope import Scope
 
 GRID_NS = 300 * NS
+DEVICES_MAX = 12
 WINDOW_NS = 30 * DAY_NS
 """Budget period of a row that does not carry its window."""
 URGENT = ("fast_burn", "rising", "recovering", "on_pace", "too_few_events", "no_data")
@@ -87,13 +89,9 @@ def _ranked(rows: Sequence[Verdict]) -> list[Verdict]:
     return sorted(rows, key=place)
 
 
-def _name(row: Verdict) -> str:
-    return f"{row.name} · {row.subject}" if row.subject else row.name
-
-
 def _chosen(rows: Sequence[Verdict]) -> Verdict:
     """Let the reader choose an SLO; the address bar holds it, the most urgent is the default."""
-    names = [_name(row) for row in rows]
+    names = [slo_name(row) for row in rows]
     if len(names) == 1:
         return rows[0]
     picked = st.segmented_control(
@@ -105,7 +103,7 @@ def _chosen(rows: Sequence[Verdict]) -> Verdict:
         label_visibility="collapsed",
         width="content",
     )
-    return next((row for row in rows if _name(row) == picked), rows[0])
+    return next((row for row in rows if slo_name(row) == picked), rows[0])
 
 
 def _burn_down(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:
@@ -113,14 +111,14 @@ def _burn_down(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:
     left = row.number("budget_left")
     known = [item for item in history if item.number("budget_left") is not None]
     if left is None or len(known) < 2:
-        with cards.card("slo-burndown", f"{_name(row)}: no budget has been counted yet"):
+        with cards.card("slo-burndown", f"{slo_name(row)}: no budget has been counted yet"):
             cards.html(markup.quiet(f"{findings.why_not(row)}. The line begins with the second evaluation."))
         return
     before = known[0].number("budget_left") or 0.0
-    title = f"{_name(row)}: {formats.percent(left)} of the budget is left"
+    title = f"{slo_name(row)}: {formats.percent(left)} of the budget is left"
     if left <= 0:
-        title = f"{_name(row)}: the budget is spent, {formats.percent(-left, 0)} of it over"
-    if before - left > 0.02:
+        title = f"{slo_name(row)}: the budget is {'spent, ' if left > -1 else ''}{budget_words(left)}"
+    if 0.02 < before - left <= 1:
         title += f", {formats.percent(before - left, 0)} went in {scope.range_words}"
     if ahead.empty_ns:
         title += (
@@ -139,16 +137,16 @@ def _burn_down(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:
     marks += series.hole_marks(holes, scope.span_ns)
     marks += _ahead(scope, row, ahead, left, stop)
     even = [(scope.from_ns, before), (stop, before - (stop - scope.from_ns) / window)]
-    marks += [{"layer": "even", "series": "even", "t": at / 1e6, "y": max(0.0, value)} for at, value in even]
-    marks += series.end([{"t": stop / 1e6, "y": max(0.0, even[1][1])}], "even")
+    if before > 0:
+        marks += [{"layer": "even", "series": "even", "t": at / 1e6, "y": max(0.0, value)} for at, value in even]
+        marks += series.end([{"t": stop / 1e6, "y": max(0.0, even[1][1])}], "even")
     marks += series.extent(scope.from_ns, stop, 0.0, min(1.0, max(before, left) * 1.1))
-    subtitle = (
-        "Budget left over time. Dashed blue: the last day's pace with its 80 "
-        f"% interval. Dashed grey: even spending over {formats.duration(window)}."
-    )
+    subtitle = f"Budget left over time, of {formats.duration(window)}; under zero it is overspent."
+    subtitle += " Dashed blue: the last day's pace with its 80 % interval." if ahead.empty_ns else ""
+    subtitle += " Dashed grey: even spending." if before > 0 else ""
     with cards.card("slo-burndown", title, subtitle):
         spec = charts.timeline(
-            charts.Timeline(time_format=_wide(scope, stop), value_format=".0%", area=True, height=270)
+            charts.Timeline(time_format=_wide(scope, stop), value_format=",.0%", area=True, height=300)
         )
         cards.chart("slo-burndown-chart", spec, charts.frame(marks), title)
 
@@ -205,7 +203,8 @@ def _behind(scope: Scope, rows: Sequence[Verdict], chosen: Verdict) -> None:
     same = sorted(same, key=lambda row: (row.level == "none", -(row.number("burn", "1h") or 0.0)))
     if not same:
         with cards.card("slo-behind", "No tier is judged on its own"):
-            cards.html(markup.quiet("The SLO is evaluated for the whole fleet only."))
+            cards.html(markup.quiet("This SLO is judged for all tiers together."))
+            _devices(scope, chosen)
         return
     bad = [row for row in same if row.level in ("bad", "warn")]
     title = (
@@ -225,23 +224,26 @@ def _behind(scope: Scope, rows: Sequence[Verdict], chosen: Verdict) -> None:
                 for row in same
             )
         )
-        devices = chosen.detail.get("bad_devices")
-        if isinstance(devices, list) and devices:
-            names = [str(name) for name in devices[:6]]
-            cards.html(markup.head("", f"{formats.plural(len(devices), 'device')} hold the most bad events:"))
-            cards.html(
-                markup.table(
-                    [("Device", False)],
-                    [([Cell(name, href=markup.link("devices", **scope.query(device=name)))], False) for name in names],
-                )
-            )
+        _devices(scope, chosen)
+
+
+def _devices(scope: Scope, row: Verdict) -> None:
+    """Link the devices that hold the most bad events."""
+    devices = row.detail.get("bad_devices")
+    if not isinstance(devices, list) or not devices:
+        return
+    links = [(str(name), markup.link("devices", **scope.query(device=str(name)))) for name in devices[:DEVICES_MAX]]
+    count = formats.plural(len(devices), "device")
+    some = f"{count} {'holds' if len(devices) == 1 else 'hold'} the bad events"
+    cards.html(markup.head("", f"{some}:" if len(devices) <= DEVICES_MAX else f"{some}, the worst {DEVICES_MAX}:"))
+    cards.html(markup.links(links))
 
 
 def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
     header = [
         ("SLO", False),
         ("objective", True),
-        ("left", True),
+        ("budget left", True),
         ("1h / 5m", True),
         ("6h / 30m", True),
         ("1d / 2h", True),
@@ -258,9 +260,9 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
         body.append(
             (
                 [
-                    Cell(_name(row)),
-                    Cell(formats.percent(objective, 2 if (objective or 0) > 0.99 else 1), numeric=True),
-                    Cell(formats.percent(row.number("budget_left")), numeric=True),
+                    Cell(slo_name(row)),
+                    Cell(formats.goal(objective), numeric=True),
+                    Cell(_left(row), numeric=True),
                     *(Cell(text, numeric=True) for text in burns),
                     Cell(
                         _empty_words(scope, row, ahead),
@@ -288,6 +290,11 @@ def _table(scope: Scope, rows: Sequence[Verdict]) -> None:
         cards.html(markup.table(header, body))
 
 
+def _left(row: Verdict) -> str:
+    left = row.number("budget_left")
+    return formats.DASH if left is None else formats.percent(left) if left > 0 else budget_words(left)
+
+
 def _empty_words(scope: Scope, row: Verdict, ahead: Forecast) -> str:
     left = row.number("budget_left")
     if left is not None and left <= 0:
@@ -300,10 +307,11 @@ def _rates(scope: Scope, row: Verdict, history: Sequence[Verdict]) -> None:
     known = [item for item in history if item.number("burn", "1h") is not None]
     if len(known) < 2:
         return
+    long = "all" if len(hot) == len(known) else formats.duration(len(hot) * series.spaced(known))
     title = (
-        f"{_name(row)} burned over 14.4 for {formats.duration(len(hot) * series.spaced(known))} of {scope.range_words}"
+        f"{slo_name(row)} burned over 14.4 for {long} of {scope.range_words}"
         if hot
-        else f"{_name(row)} never burned over 14.4 in {scope.range_words}"
+        else f"{slo_name(row)} never burned over 14.4 in {scope.range_words}"
     )
     holes = series.gaps(known, scope.from_ns, scope.anchor_ns, lambda item: item.number("burn", "1h"))
     fast = series.line(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboards import cards, charts, findings, formats, markup, series
+from dashboards import cards, charts, findings, formats, markup, naming, series
 from dashboards.markup import Cell, Tile
 from dashboards.rows import Verdict, worst
 from dashboards.scope import Scope
@@ -79,7 +79,7 @@ def _tile(row: Verdict, history: Sequence[Verdict]) -> Tile:
     unit = "%" if row.value is not None else ""
     return Tile(
         row.name,
-        formats.sentence(findings.kpi_name(row.name)),
+        formats.sentence(naming.kpi_name(row.name)),
         formats.share(row.value),
         unit,
         row.word,
@@ -112,7 +112,7 @@ def _line(scope: Scope, row: Verdict, history: Sequence[Verdict], suspect: Verdi
     lowest = min([item.value for item in other if item.value is not None], default=1.0)
     beside = 1 - lowest < FAR * max(1e-6, 1 - min(values))
     bottom = floor_of([*values, lowest] if beside else values)
-    before, after = findings.edges([item.value for item in known])
+    before, after = findings.edges([item.value for item in known])[0], row.value
     lost = (1 - (after or 0)) / max(1e-9, 1 - (before or 0))
     title = f"Crash-free time holds at {formats.percent(after)}"
     if lost > 1.3:
@@ -133,7 +133,7 @@ def _line(scope: Scope, row: Verdict, history: Sequence[Verdict], suspect: Verdi
     marks += series.band(known, lambda item: item.low, lambda item: item.high, holes=holes)
     marks += series.hole_marks(holes, scope.span_ns) + series.extent(scope.from_ns, scope.anchor_ns, bottom, 1.0)
     if row.target is not None:
-        marks += series.goal(row.target, f"target {formats.percent(row.target)}", scope.from_ns)
+        marks += series.goal(row.target, f"target {formats.goal(row.target)}", scope.from_ns, under=True)
     if suspect is not None and other and not beside:
         subtitle += f" Firmware {suspect.firmware} is below the axis, at {formats.percent(other[-1].value)}."
     elif suspect is not None and other:
@@ -162,8 +162,10 @@ def _reasons(row: Verdict) -> None:
         return
     name, count = ordered[0]
     title = (
-        f"{formats.percent(count / total, 0) if count < total else 'All'} of "
-        f"{formats.plural(total, 'crash', 'crashes')} {'are' if count != 1 else 'is'} {name.replace('_', ' ')}"
+        f"{formats.percent(count / total, 0) + ' of' if count < total else 'All'} "
+        f"{formats.plural(total, 'crash', 'crashes')} ended in {name.replace('_', ' ')}"
+        if total > 1
+        else f"The one crash ended in {name.replace('_', ' ')}"
     )
     with cards.card(
         "stability-reasons",
@@ -224,7 +226,7 @@ def _loops(scope: Scope, rows: Sequence[Verdict], suspect: Verdict | None) -> No
         found = row.detail.get("looping_devices") or row.detail.get("crashing_devices")
         if isinstance(found, list) and (suspect is None or row.cohort == suspect.cohort) and scope.admits(row):
             names |= {str(name): row.where for name in found}
-    devices = list(names)
+    devices = sorted(names)
     if not devices:
         with cards.card("stability-loops", "No device crashes again and again"):
             cards.html(markup.quiet("A device is listed when it crashed in the last 24 h."))

@@ -126,7 +126,7 @@ def test_a_device_name_that_is_markup_is_shown_as_text(dashboard: Start, visit: 
 def test_a_fleet_that_is_well_is_called_well(dashboard: Start, visit: Callable[..., Page]) -> None:
     _, url = dashboard("calm")
     seen = visit(url)
-    for path in ("", "drift", "stability", "slo"):
+    for path in ("", "drift"):
         seen.open(path)
         assert seen.page.locator(".fp-verdict").first.get_attribute("data-level") == "ok", path
     assert seen.errors == []

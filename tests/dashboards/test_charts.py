@@ -89,6 +89,11 @@ def test_a_missing_value_is_never_interpolated() -> None:
     assert series.gaps(rows, 0, 6 * HOUR, value) == [(1 * HOUR, 5 * HOUR)]
 
 
+def test_a_history_judged_more_seldom_is_a_line_not_a_row_of_holes() -> None:
+    rows = [row(hour, 1.0) for hour in (0, 6, 12, 18, *range(24, 48), 55, 56, 57)]
+    assert series.gaps(rows, 0, 60 * HOUR, value) == [(47 * HOUR, 55 * HOUR)]
+
+
 def test_end_labels_do_not_cover_each_other() -> None:
     ends = [{"layer": "end", "t": 1.0, "y": y, "label": str(y)} for y in (50.0, 51.0, 10.0)]
     heights = [mark["y"] for mark in series.apart(ends, 0.0, 100.0)]

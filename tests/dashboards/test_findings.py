@@ -64,7 +64,7 @@ def test_all_held_is_said_with_how_many_and_how_many_are_blind() -> None:
     rows = (verdict(), verdict(verdict="insufficient", reason="devices", value=None))
     level, text, second = findings.fleet_sentence(scope(rows), [], [], 1)
     assert (level, text) == ("ok", "Nothing needs you: the one judged indicator holds its target.")
-    assert "1 cohort has too little data to say" in second
+    assert "1 figure of single cohorts has too little data" in second
 
 
 def test_latency_without_a_target_is_told_but_not_judged() -> None:
