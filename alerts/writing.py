@@ -45,10 +45,13 @@ def state_row(change: Change, options: AlertOptions) -> StateRow:
 
 
 def refresh_row(live: Live, options: AlertOptions) -> StateRow:
-    """Return the newest state of a live alert that did not change its state but its facts or its memory."""
+    """Return the newest state of a live alert that did not change its state but its facts or its memory.
+
+    Facts are the present ones, also of an alert that is held back; the summary stays what was told when it fired.
+    """
     assert live.episode is not None
     rows = live.ranked()
-    if rows and live.episode.phase is Phase.FIRING and not live.episode.clear_since_ns:
+    if rows and live.episode.phase in {Phase.FIRING, Phase.PENDING} and not live.episode.clear_since_ns:
         worst = live.evidence.get("worst", [])
         live.evidence = {**evidence(rows), "worst": worst}
         live.devices = int(live.evidence["affected"])

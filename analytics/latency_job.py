@@ -35,10 +35,10 @@ def _succeeded(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _verdict(n: int, low: float, high: float, target: float | None) -> tuple[str, str]:
     """Return verdict and reason; the bucket that holds the quantile must lie wholly on one side of the target."""
-    if target is None:
-        return "insufficient", "no_target"
     if n < NEEDED:
         return "insufficient", "evidence"
+    if target is None:
+        return "insufficient", "no_target"
     if low >= target:
         return "missed", ""
     if high <= target:
