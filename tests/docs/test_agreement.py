@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 import pytest
-from device_sdk.contract.document import contract_document
 
 from device_sdk._version import __version__
+from device_sdk.contract.document import contract_document
 from fleetpulse.cli import cli
 from fleetpulse.settings import SETTINGS
 
