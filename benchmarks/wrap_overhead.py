@@ -114,6 +114,7 @@ def main() -> int:
         print(f"{MODEL}: missing; the figure is defined on this model", file=sys.stderr)
         return 1
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
     shape = [extent if isinstance(extent, int) else 1 for extent in session.get_inputs()[0].shape]

@@ -60,6 +60,11 @@ class Stack:
         Raises ``StackError`` (a port in use, a held or newer directory, a broken rule file) with nothing left running.
         """
         _require_tokens_beyond_loopback(self.settings)
+        if self.settings.grpc_port:
+            logger.warning(
+                "grpc_port = %d: this version serves OTLP over HTTP only; point exporters at the otlp address",
+                self.settings.grpc_port,
+            )
         self.directory.acquire()
         try:
             self._start_children()

@@ -43,6 +43,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("data", str, "./fleetpulse-data", "data directory; a fresh one just works"),
     Setting("host", str, "127.0.0.1", "address of the device port; beyond loopback it needs tokens"),
     Setting("otlp_port", int, 4318, "device port, OTLP/HTTP; 0 picks a free one"),
+    Setting("grpc_port", int, 0, "device port, OTLP/gRPC; this version does not serve it yet and says so; 0 = off"),
     Setting("api_host", str, "127.0.0.1", "address of the operator port; beyond loopback it needs tokens"),
     Setting("api_port", int, 8400, "operator port: query API, /metrics, /docs; 0 picks a free one"),
     Setting("dashboard_host", str, "127.0.0.1", "address of the dashboard"),
@@ -83,6 +84,7 @@ class Settings:
     data: str
     host: str
     otlp_port: int
+    grpc_port: int
     api_host: str
     api_port: int
     dashboard_host: str

@@ -15,8 +15,8 @@ from fleetpulse.commands.options import setting_options, settings_from
 from fleetpulse.settings import Settings
 
 STACK_SETTINGS = (
-    "data", "host", "otlp_port", "api_host", "api_port", "dashboard_host", "dashboard_port", "dashboard", "workers",
-    "store", "config", "public_url", "runbooks_url", "tokens_file", "webhook_url", "notify_history",
+    "data", "host", "otlp_port", "grpc_port", "api_host", "api_port", "dashboard_host", "dashboard_port", "dashboard",
+    "workers", "store", "config", "public_url", "runbooks_url", "tokens_file", "webhook_url", "notify_history",
     "raw_retention_days", "judge_interval_s", "log_level",
 )  # fmt: skip
 

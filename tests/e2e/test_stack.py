@@ -157,6 +157,13 @@ def test_without_the_pages_libraries_it_serves_everything_else_and_says_what_to_
     assert running.process.returncode == 0
 
 
+def test_a_grpc_port_is_answered_with_what_to_use_instead(tmp_path):
+    running = Stack(tmp_path / "data", "--no-dashboard", "--grpc-port", "4317")
+    running.process.send_signal(signal.SIGTERM)
+    _, said = running.process.communicate(timeout=60)
+    assert "serves OTLP over HTTP only" in said
+
+
 def test_listening_beyond_loopback_without_a_token_is_refused(tmp_path):
     assert "fleetpulse token create" in _failing("--data", str(tmp_path / "data"), "--host", "0.0.0.0")
 
