@@ -36,7 +36,6 @@ PLACEHOLDERS: Final = (
 )  # fmt: skip
 """What a summary template may name; ``alerts.message`` fills them."""
 
-_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
 DURATION_MAX_NS: Final = 90 * 86_400 * 1_000_000_000
 

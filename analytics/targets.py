@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from analytics.options import AnalyticsOptions
 from analytics.yaml_source import Document, parse_documents, read_documents, validated
 from collector.errors import ConfigError
-
-LOWER_IS_BETTER: Final = ("inference_failure_rate", "latency_p50", "latency_p95", "latency_p99")
 
 
 @dataclass(frozen=True, slots=True)
