@@ -16,18 +16,18 @@ from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import EndReason, LossReason
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, renew_after_fork
-from device_sdk.exporter import Exporter
-from device_sdk.host import HostReader
+from device_sdk.host.process import HostReader
 from device_sdk.ledger import Ledger
-from device_sdk.lifecycle import EventAttributes, ExceptionSink, listen_for_exceptions, stop_listening
-from device_sdk.models import ModelInputs, ModelRuns
-from device_sdk.points import AttributePairs, Points
-from device_sdk.recorder import Recorder
-from device_sdk.session import Session
+from device_sdk.lifecycle.mark import ExceptionSink, listen_for_exceptions, stop_listening
+from device_sdk.lifecycle.session import Session
+from device_sdk.points import AttributePairs, EventAttributes, Points
+from device_sdk.sending.sender import Sender
+from device_sdk.sending.stream import Emitter
+from device_sdk.sending.transport import HttpTransport
 from device_sdk.signals import Signals
+from device_sdk.signals.models import ModelInputs, ModelRuns
+from device_sdk.signals.recorder import Recorder
 from device_sdk.spool import LOGS, METRICS
-from device_sdk.stream import Emitter
-from device_sdk.transport import HttpTransport
 
 MODELS_MAX: Final = 16
 """Most model-runtime-provider combinations of one process; further ones are counted together as ``_OTHER``."""
@@ -62,16 +62,16 @@ class Engine(ExceptionSink):
         self._observed_perf_ns = clock.perf_ns()
         self.session = Session(config, clock, self._ledger)
         self._due_ns = self.session.stream.window_start_ns + config.window_ns
-        self.exporter = self._new_exporter()
+        self.sender = self._new_sender()
         if not clock.manual:
             listen_for_exceptions(self)
             _engines.add(self)
             self._start_threads()
 
-    def _new_exporter(self) -> Exporter:
+    def _new_sender(self) -> Sender:
         transport = HttpTransport(certificate=self.config.certificate)
         envelope = self.session.envelope
-        return Exporter(self.config, self.session.spool, self._ledger, transport=transport, envelope=envelope)
+        return Sender(self.config, self.session.spool, self._ledger, transport=transport, envelope=envelope)
 
     # --- models -----------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Engine(ExceptionSink):
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started = time.thread_time_ns()
-        sent = self.exporter.send_all(timeout_s, wait=self._stop.wait, patient=patient)
+        sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
         self._ledger.spent("export", time.thread_time_ns() - started)
         with self._lock:
             if not (self.closed or self._dormant):
@@ -237,7 +237,7 @@ class Engine(ExceptionSink):
     def _send_loop(self) -> None:
         stop, to_send = self._stop, self._to_send
         while not stop.is_set():
-            to_send.wait(max(_IDLE_FOLD_S, self.exporter.resting_s()) if self._waiting() else None)
+            to_send.wait(max(_IDLE_FOLD_S, self.sender.resting_s()) if self._waiting() else None)
             to_send.clear()
             if not stop.is_set():
                 with guard("sending"):
@@ -292,7 +292,7 @@ class Engine(ExceptionSink):
                     self._close_window(max(now, start + 1))
         sent = False
         with guard("sending at close"):
-            sent = self.exporter.send_all(deadline - time.monotonic(), wait=time.sleep, patient=False)
+            sent = self.sender.send_all(deadline - time.monotonic(), wait=time.sleep, patient=False)
         with self._lock, guard("closing"):
             if not sent:
                 self.session.spool.to_disk()
@@ -306,7 +306,7 @@ class Engine(ExceptionSink):
         with self._lock:
             self.closed = True
             self.session.release()
-        self.exporter.close()
+        self.sender.close()
         stop_listening(self)
         _engines.discard(self)
 
@@ -327,7 +327,7 @@ class Engine(ExceptionSink):
         for emit in self._model_emitters():
             emit(Points())
         self.session.restart_in_child(self._ledger)
-        self.exporter = self._new_exporter()
+        self.sender = self._new_sender()
         if not self.closed:
             self._start_threads()
 

@@ -19,9 +19,9 @@ from device_sdk.contract.attributes import EndReason
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
 from device_sdk.points import AttributePairs
-from device_sdk.recorder import Adapter, Recorder
 from device_sdk.runtimes import onnxruntime as ort
 from device_sdk.signals import Signals, load_signals, signals_beside
+from device_sdk.signals.recorder import Adapter, Recorder
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

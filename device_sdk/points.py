@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 AttributePairs = tuple[tuple[str, "str | bool | int | float"], ...]
+"""Attributes of a point."""
+
+EventAttributes = list[tuple[str, "str | bool | int | float | tuple[str, ...]"]]
+"""Attributes of an event."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from device_sdk.contract.attributes import ClockSource
-from device_sdk.transport import Answer, Transport
+from device_sdk.sending.transport import Answer, Transport
 
 if TYPE_CHECKING:
     from device_sdk.engine import Engine
@@ -108,7 +108,7 @@ class MemorySink:
 
 def connect(monitor: Monitor, transport: Transport) -> None:
     """Let a Monitor send through ``transport`` instead of its own HTTP connection."""
-    _engine(monitor).exporter.transport = transport
+    _engine(monitor).sender.transport = transport
 
 
 def kill(monitor: Monitor, exception: BaseException | None = None) -> None:

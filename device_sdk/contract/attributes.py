@@ -21,6 +21,7 @@ BUILD_ID: Final = "app.build_id"
 DEVICE_ID: Final = "device.id"
 BOOT_ID: Final = "edge.boot.id"
 SETTINGS_ID: Final = "edge.settings.id"
+IDENTITY_ROTATION: Final = "edge.identity.rotation"
 DEVICE_ID_KEYS: Final = (DEVICE_ID, INSTALLATION_ID, SERVICE_INSTANCE_ID)
 """The server's ``device_id`` is the first of these that a resource carries."""
 
@@ -43,7 +44,8 @@ COHORT_KEYS: Final = (TIER, CHIPSET, REGION, SITE, RING, FIRMWARE_VERSION, SERVI
 RESOURCE_KEYS: Final = frozenset(
     {
         SERVICE_NAME, SERVICE_VERSION, SERVICE_NAMESPACE, SERVICE_INSTANCE_ID, INSTALLATION_ID, BUILD_ID, DEVICE_ID,
-        BOOT_ID, SETTINGS_ID, TIER, CHIPSET, REGION, SITE, RING, FIRMWARE_VERSION, FLAGS, ENVIRONMENT,
+        BOOT_ID, SETTINGS_ID, IDENTITY_ROTATION, TIER, CHIPSET, REGION, SITE, RING, FIRMWARE_VERSION, FLAGS,
+        ENVIRONMENT,
         "telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version",
         "telemetry.distro.name", "telemetry.distro.version",
         "os.type", "os.name", "os.version", "os.build_id", "host.arch",
@@ -79,6 +81,20 @@ SDK_ACTIVITY: Final = "edge.sdk.activity"
 CLOCK_SOURCE: Final = "edge.clock.source"
 PRIVACY_REASON: Final = "edge.privacy.reason"
 STARTUP_FROM: Final = "edge.startup.from"
+FEATURE_CATEGORY: Final = "edge.feature.category"
+OUTPUT_OUTCOME: Final = "edge.output.outcome"
+ENERGY_SOURCE: Final = "edge.energy.source"
+PIPELINE_STAGE: Final = "edge.pipeline.stage"
+SELFTEST_TRIGGER: Final = "edge.selftest.trigger"
+TEST_STATUS: Final = "test.case.result.status"
+THROTTLE_CAUSE: Final = "edge.throttle.cause"
+BUDGET_NAME: Final = "edge.budget.name"
+BUDGET_STATE: Final = "edge.budget.state"
+SDK_LEVEL: Final = "edge.sdk.level"
+PRIVACY_MECHANISM: Final = "edge.privacy.mechanism"
+PRIVACY_EPSILON: Final = "edge.privacy.epsilon"
+CPU_MODE: Final = "cpu.mode"
+HW_ID: Final = "hw.id"
 OVERFLOW: Final = "otel.metric.overflow"
 
 OTHER: Final = "_OTHER"
@@ -108,6 +124,33 @@ UPDATE_TARGET: Final = "edge.update.target"
 UPDATE_FROM: Final = "edge.update.from_version"
 UPDATE_TO: Final = "edge.update.to_version"
 UPDATE_ID: Final = "edge.update.id"
+UPDATE_PHASE: Final = "edge.update.phase"
+UPDATE_DURATION: Final = "edge.update.duration"
+ARTIFACT_HASH: Final = "artifact.hash"
+DEPLOYMENT_ID: Final = "deployment.id"
+DEPLOYMENT_STATUS: Final = "deployment.status"
+PROVIDER_NODES: Final = "edge.provider.nodes"
+TEST_CASE: Final = "test.case.name"
+SELFTEST_MAX_ABS: Final = "edge.selftest.max_abs"
+SELFTEST_MAX_REL: Final = "edge.selftest.max_rel"
+SELFTEST_COSINE: Final = "edge.selftest.cosine"
+SELFTEST_TOP1: Final = "edge.selftest.top1"
+SELFTEST_CLASS_AGREEMENT: Final = "edge.selftest.class_agreement"
+SELFTEST_TASK_METRIC: Final = "edge.selftest.task_metric"
+SELFTEST_TASK_VALUE: Final = "edge.selftest.task_value"
+SELFTEST_WAIVER: Final = "edge.selftest.waiver"
+SETTINGS_VERSION: Final = "edge.settings.version"
+SETTINGS_SOURCE: Final = "edge.settings.source"
+SETTINGS_REFUSED: Final = "edge.settings.refused"
+WINDOW_LENGTH: Final = "edge.window.length"
+SIGNAL_LEVEL: Final = "edge.signal.level"
+PRIVACY_ENABLED: Final = "edge.privacy.enabled"
+PRIVACY_MIN_COUNT: Final = "edge.privacy.min_count"
+PRIVACY_CLIP: Final = "edge.privacy.clip"
+PRIVACY_ROTATION: Final = "edge.privacy.rotation"
+FLAG_KEY: Final = "feature_flag.key"
+FLAG_VARIANT: Final = "feature_flag.result.variant"
+FLAG_PROVIDER: Final = "feature_flag.provider.name"
 
 
 class ErrorType(StrEnum):
@@ -196,3 +239,115 @@ class ClockSource(StrEnum):
     RTC = "rtc"
     MANUAL = "manual"
     NONE = "none"
+
+
+class LoadStage(StrEnum):
+    """A disjoint part of making a session ready."""
+
+    CREATE = "create"
+    READ = "read"
+    COMPILE = "compile"
+    WARM_UP = "warm_up"
+
+
+class StartupFrom(StrEnum):
+    """What a start-up time is counted from."""
+
+    BOOT = "boot"
+    PROCESS = "process"
+
+
+class PipelineStage(StrEnum):
+    """A stage of an end-to-end answer; ``total`` is the whole of it."""
+
+    PRE = "pre"
+    RUN = "run"
+    POST = "post"
+    TOTAL = "total"
+
+
+class Outcome(StrEnum):
+    """Whether a labelled answer was right."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+
+
+class EnergySource(StrEnum):
+    """Where an energy reading comes from."""
+
+    RAPL = "rapl"
+    INA3221 = "ina3221"
+    HWMON = "hwmon"
+    BATTERY = "battery"
+
+
+class SelftestTrigger(StrEnum):
+    """Why a golden self-test ran."""
+
+    LOAD = "load"
+    UPDATE = "update"
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+
+
+class CaseStatus(StrEnum):
+    """Result words of OpenTelemetry's ``test.case.result.status``."""
+
+    PASS = "pass"  # noqa: S105 - a result, not a secret
+    FAIL = "fail"
+
+
+class ThrottleCause(StrEnum):
+    """Why the hardware ran below its speed."""
+
+    THERMAL = "thermal"
+    POWER = "power"
+    UNDERVOLTAGE = "undervoltage"
+    OTHER = "other"
+
+
+class BudgetName(StrEnum):
+    """A resource that an operator may declare a budget for."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    TEMPERATURE = "temperature"
+    POWER = "power"
+    LATENCY = "latency"
+
+
+class BudgetState(StrEnum):
+    """Whether a declared budget was kept."""
+
+    WITHIN = "within"
+    OVER = "over"
+
+
+class PrivacyReason(StrEnum):
+    """Why the allow-list kept something on the device."""
+
+    UNKNOWN_NAME = "unknown_name"
+    UNKNOWN_ATTRIBUTE = "unknown_attribute"
+    FREE_TEXT = "free_text"
+    OVER_CLIP = "over_clip"
+
+
+class UpdateTarget(StrEnum):
+    """What an update replaces."""
+
+    FIRMWARE = "firmware"
+    APP = "app"
+    MODEL = "model"
+    RUNTIME = "runtime"
+    SETTINGS = "settings"
+
+
+class UpdatePhase(StrEnum):
+    """How far an update came."""
+
+    DOWNLOAD = "download"
+    VERIFY = "verify"
+    INSTALL = "install"
+    BOOT = "boot"
+    SELFTEST = "selftest"

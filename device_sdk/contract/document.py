@@ -88,6 +88,19 @@ def _words() -> list[tuple[str, list[str]]]:
         (a.SESSION_END_REASON, [f"{r} (expected)" if r in a.EXPECTED_ENDS else str(r) for r in a.EndReason]),
         (a.LOSS_REASON, list(a.LossReason)),
         (a.CLOCK_SOURCE, list(a.ClockSource)),
+        (a.LOAD_STAGE, list(a.LoadStage)),
+        (a.STARTUP_FROM, list(a.StartupFrom)),
+        (a.PIPELINE_STAGE, list(a.PipelineStage)),
+        (a.OUTPUT_OUTCOME, list(a.Outcome)),
+        (a.ENERGY_SOURCE, list(a.EnergySource)),
+        (a.SELFTEST_TRIGGER, list(a.SelftestTrigger)),
+        (a.TEST_STATUS, list(a.CaseStatus)),
+        (a.THROTTLE_CAUSE, list(a.ThrottleCause)),
+        (a.BUDGET_NAME, list(a.BudgetName)),
+        (a.BUDGET_STATE, list(a.BudgetState)),
+        (a.PRIVACY_REASON, list(a.PrivacyReason)),
+        (a.UPDATE_TARGET, list(a.UpdateTarget)),
+        (a.UPDATE_PHASE, list(a.UpdatePhase)),
     ]
 
 

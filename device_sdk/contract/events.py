@@ -56,13 +56,47 @@ APP_CRASH: Final = Event(
     "app.crash", Severity.FATAL, (a.CRASH_ID, "exception.type", a.CRASH_SIGNATURE, *INFLIGHT_KEYS),
     "A programming error or signal ended the session; no message, no stack, only a scrubbed signature.",
 )  # fmt: skip
+_UPDATE_KEYS: Final = (
+    a.UPDATE_ID, a.UPDATE_TARGET, a.UPDATE_FROM, a.UPDATE_TO, a.UPDATE_PHASE, a.ARTIFACT_HASH, a.DEPLOYMENT_ID,
+)  # fmt: skip
+_UPDATE_END_KEYS: Final = (*_UPDATE_KEYS, a.UPDATE_DURATION, a.DEPLOYMENT_STATUS, a.ERROR_TYPE)
 UPDATE_STARTED: Final = Event(
-    "edge.update.started", Severity.INFO, (a.UPDATE_ID, a.UPDATE_TARGET, a.UPDATE_FROM, a.UPDATE_TO),
+    "edge.update.started", Severity.INFO, _UPDATE_KEYS,
     "An update of firmware, app, model, runtime or settings began.", reserved=True,
 )  # fmt: skip
+UPDATE_SUCCEEDED: Final = Event(
+    "edge.update.succeeded", Severity.INFO, _UPDATE_END_KEYS, "The device runs the new version.", reserved=True,
+)  # fmt: skip
+UPDATE_FAILED: Final = Event(
+    "edge.update.failed", Severity.ERROR, _UPDATE_END_KEYS, "The update did not come to its end.", reserved=True,
+)  # fmt: skip
+UPDATE_ROLLED_BACK: Final = Event(
+    "edge.update.rolled_back", Severity.WARN, _UPDATE_END_KEYS,
+    "The device runs the version before the update again.", reserved=True,
+)  # fmt: skip
 MODEL_LOADED: Final = Event(
-    "edge.model.loaded", Severity.INFO, (*a.RUN_KEYS, a.PROVIDER_REQUESTED),
-    "A session was made ready.",
+    "edge.model.loaded", Severity.INFO, (*a.RUN_KEYS, a.PROVIDER_REQUESTED, a.PROVIDER_NODES, a.ARTIFACT_HASH),
+    "A session was made ready; WARN when nodes fell back from the provider that was asked for.",
+)  # fmt: skip
+SELFTEST_COMPLETED: Final = Event(
+    "edge.selftest.completed", Severity.INFO,
+    (*a.RUN_KEYS, a.SELFTEST_TRIGGER, a.TEST_CASE, a.TEST_STATUS, a.SELFTEST_MAX_ABS, a.SELFTEST_MAX_REL,
+     a.SELFTEST_COSINE, a.SELFTEST_TOP1, a.SELFTEST_CLASS_AGREEMENT, a.SELFTEST_TASK_METRIC, a.SELFTEST_TASK_VALUE,
+     a.SELFTEST_WAIVER, a.ERROR_TYPE),
+    "One output was compared with the golden one (test.case.name is the output); ERROR when it failed.", reserved=True,
+)  # fmt: skip
+SETTINGS_APPLIED: Final = Event(
+    "edge.settings.applied", Severity.INFO,
+    (a.SETTINGS_ID, a.SETTINGS_VERSION, a.SETTINGS_SOURCE, a.SETTINGS_REFUSED, a.WINDOW_LENGTH, a.SIGNAL_LEVEL,
+     a.PRIVACY_ENABLED, a.PRIVACY_MIN_COUNT, a.PRIVACY_CLIP, a.PRIVACY_ROTATION, a.PRIVACY_EPSILON),
+    "The settings that windows are made under from here on; WARN when a part was refused.", reserved=True,
+)  # fmt: skip
+FLAG_EVALUATION: Final = Event(
+    "feature_flag.evaluation", Severity.INFO, (a.FLAG_KEY, a.FLAG_VARIANT, a.FLAG_PROVIDER),
+    "A feature flag took another value; sent on change only.", reserved=True,
 )  # fmt: skip
 
-EVENTS: Final[tuple[Event, ...]] = (SESSION_START, SESSION_END, APP_CRASH, UPDATE_STARTED, MODEL_LOADED)
+EVENTS: Final[tuple[Event, ...]] = (
+    SESSION_START, SESSION_END, APP_CRASH, UPDATE_STARTED, UPDATE_SUCCEEDED, UPDATE_FAILED, UPDATE_ROLLED_BACK,
+    MODEL_LOADED, SELFTEST_COMPLETED, SETTINGS_APPLIED, FLAG_EVALUATION,
+)  # fmt: skip

@@ -6,168 +6,176 @@ the server. A name is never reused with another meaning; adding a row is compati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from device_sdk.contract import attributes as a
-from device_sdk.contract.buckets import FEATURE_MAX_SCALE, LATENCY_MAX_SCALE, U1_BOUNDS
-
-CONTRACT_VERSION: Final = 1
-SCOPE_NAME: Final = "device_sdk"
-
-
-class Kind(StrEnum):
-    """How an instrument is aggregated and sent; counters and histograms in delta temporality."""
-
-    EXPONENTIAL = "exponential_histogram"
-    EXPLICIT = "histogram"
-    COUNTER = "counter"
-    UP_DOWN = "up_down_counter"
-    GAUGE = "gauge"
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One row of the contract.
-
-    ``series_max`` bounds the series of one process; ``summed`` says whether a histogram carries sum, min and max (never
-    where a sum over one observation would be somebody's raw value); ``reserved`` rows are named but not sent yet.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    attributes: tuple[str, ...]
-    meaning: str
-    series_max: int
-    max_scale: int | None = None
-    bounds: tuple[float, ...] = ()
-    summed: bool = False
-    reserved: bool = False
-
-
-INFERENCE_DURATION: Final = Instrument(
-    "edge.inference.duration", Kind.EXPONENTIAL, "s", (*a.RUN_KEYS, a.INFERENCE_PHASE, a.ERROR_TYPE),
-    "Wall time of one run call; the count is the number of runs, failures carry error.type.", 48,
-    max_scale=LATENCY_MAX_SCALE, summed=True,
-)  # fmt: skip
-INFERENCE_SAMPLES: Final = Instrument(
-    "edge.inference.samples", Kind.COUNTER, "{sample}", (*a.RUN_KEYS, a.ERROR_TYPE, a.INFERENCE_ROUTE),
-    "Samples in those runs (length of the batch axis), by the route that answered them.", 24,
-)  # fmt: skip
-INPUT_SIZE: Final = Instrument(
-    "edge.inference.input.size", Kind.COUNTER, "By", (*a.MODEL_KEYS, a.INFERENCE_ROUTE),
-    "Bytes of input tensors handed to the runtime: what a cloud call would have had to carry.", 8, reserved=True,
-)  # fmt: skip
-SIGNAL_SAMPLES: Final = Instrument(
-    "edge.signal.samples", Kind.COUNTER, "{sample}", a.MODEL_KEYS,
-    "Samples whose tensors were folded into signals: the share to re-weight by when signals are sampled.", 4,
-)  # fmt: skip
-LOAD_DURATION: Final = Instrument(
-    "edge.model.load.duration", Kind.EXPONENTIAL, "s",
-    (*a.MODEL_KEYS, a.RUNTIME_NAME, a.PROVIDER_REQUESTED, a.LOAD_STAGE, a.LOAD_CACHED, a.ERROR_TYPE),
-    "Time to make a session ready, by disjoint stage.", 32, max_scale=LATENCY_MAX_SCALE, summed=True, reserved=True,
-)  # fmt: skip
-STARTUP_DURATION: Final = Instrument(
-    "edge.startup.duration", Kind.EXPONENTIAL, "s", (*a.MODEL_KEYS, a.STARTUP_FROM),
-    "Cold start as its user feels it: boot or process start to the first successful inference.", 8,
-    max_scale=LATENCY_MAX_SCALE, summed=True, reserved=True,
-)  # fmt: skip
-INPUT_VALUE: Final = Instrument(
-    "edge.input.value", Kind.EXPONENTIAL, "1", (*a.MODEL_KEYS, a.FEATURE_NAME, a.FEATURE_GRID),
-    "An input feature on its pinned grid, (x - c) / u; no sum, minimum or maximum leaves the device.", 64,
-    max_scale=FEATURE_MAX_SCALE,
-)  # fmt: skip
-INPUT_OBSERVATIONS: Final = Instrument(
-    "edge.input.observations", Kind.COUNTER, "{observation}", (*a.MODEL_KEYS, a.FEATURE_NAME, a.FEATURE_STATE),
-    "Observations of a feature by state; their sum is the rows seen.", 448,
-)  # fmt: skip
-OUTPUT_CONFIDENCE: Final = Instrument(
-    "edge.output.confidence", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Probability of the predicted class.", 8, bounds=U1_BOUNDS,
-)  # fmt: skip
-OUTPUT_ENTROPY: Final = Instrument(
-    "edge.output.entropy", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Entropy of the class probabilities over the logarithm of the number of classes.", 8, bounds=U1_BOUNDS,
-)  # fmt: skip
-OUTPUT_MARGIN: Final = Instrument(
-    "edge.output.margin", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Probability of the predicted class less that of the runner-up.", 8, bounds=U1_BOUNDS,
-)  # fmt: skip
-OUTPUT_PREDICTIONS: Final = Instrument(
-    "edge.output.predictions", Kind.COUNTER, "{prediction}", (*a.RUN_KEYS, a.OUTPUT_NAME, a.CLASS_NAME),
-    "Predicted (top-1) classes; beyond the declared or first 64 they count as _OTHER.", 130,
-)  # fmt: skip
-OUTPUT_VALUE: Final = Instrument(
-    "edge.output.value", Kind.EXPONENTIAL, "1", (*a.RUN_KEYS, a.OUTPUT_NAME, a.FEATURE_GRID),
-    "A regression output on its pinned grid; no sum, minimum or maximum.", 8, max_scale=FEATURE_MAX_SCALE,
-)  # fmt: skip
-SESSION_TIME: Final = Instrument(
-    "edge.session.time", Kind.COUNTER, "s", (),
-    "Observed seconds alive, sent in empty windows too: heartbeat and denominator of crash-free time.", 1,
-)  # fmt: skip
-SESSION_STARTS: Final = Instrument(
-    "edge.session.starts", Kind.COUNTER, "{session}", (), "Sessions started.", 1,
-)  # fmt: skip
-SESSION_ENDS: Final = Instrument(
-    "edge.session.ends", Kind.COUNTER, "{session}", (a.SESSION_END_REASON, a.SESSION_END_EXPECTED),
-    "Sessions ended, as found out by the sender; the true time of an end is on its event.", 12,
-)  # fmt: skip
-WINDOW_SEQUENCE: Final = Instrument(
-    "edge.window.sequence", Kind.GAUGE, "{window}", (), "Number of the last base window inside, from 0 per stream.", 1,
-)  # fmt: skip
-WINDOW_COUNT: Final = Instrument(
-    "edge.window.count", Kind.COUNTER, "{window}", (),
-    "Base windows inside: the interval [sequence - count + 1, sequence] proves gaps.", 1,
-)  # fmt: skip
-WINDOW_POINTS: Final = Instrument(
-    "edge.window.points", Kind.COUNTER, "{data_point}", (),
-    "Data points of this window, this one included: a window with all of them is sealed.", 1,
-)  # fmt: skip
-CLOCK_OFFSET: Final = Instrument(
-    "edge.clock.offset", Kind.GAUGE, "s", (a.CLOCK_SOURCE,),
-    "Wall clock minus stream clock at sending, in the envelope of each attempt.", 1,
-)  # fmt: skip
-SPOOL_USAGE: Final = Instrument(
-    "edge.spool.usage", Kind.UP_DOWN, "By", (a.SPOOL_MEDIUM,), "Bytes waiting to be sent.", 2,
-)  # fmt: skip
-LOSS_WINDOWS: Final = Instrument(
-    "edge.loss.windows", Kind.COUNTER, "{window}", (a.LOSS_REASON,), "Windows that will never arrive.", 8,
-)  # fmt: skip
-LOSS_EVENTS: Final = Instrument(
-    "edge.loss.events", Kind.COUNTER, "{event}", (a.LOSS_REASON,), "Events that will never arrive.", 8,
-)  # fmt: skip
-LOSS_MEASUREMENTS: Final = Instrument(
-    "edge.loss.measurements", Kind.COUNTER, "{measurement}", (a.LOSS_REASON,),
-    "Tensor measurements that were not folded; runs and latency are never among them.", 8,
-)  # fmt: skip
-EXPORT_SIZE: Final = Instrument(
-    "edge.export.size", Kind.COUNTER, "By", (a.EXPORT_KIND, a.ERROR_TYPE), "Bytes the SDK put on the network.", 6,
-)  # fmt: skip
-SDK_TIME: Final = Instrument(
-    "edge.sdk.time", Kind.COUNTER, "s", (a.SDK_ACTIVITY,), "CPU time of the SDK itself, by activity.", 3,
-)  # fmt: skip
-PRIVACY_REFUSED: Final = Instrument(
-    "edge.privacy.refused", Kind.COUNTER, "{measurement}", (a.PRIVACY_REASON,),
-    "Attributes the allow-list kept on the device.", 4,
-)  # fmt: skip
-GPU_UTILIZATION: Final = Instrument(
-    "hw.gpu.utilization", Kind.GAUGE, "1", ("hw.id",), "Use of an accelerator, 0..1.", 8, reserved=True,
-)  # fmt: skip
-PROCESS_CPU_TIME: Final = Instrument(
-    "process.cpu.time", Kind.COUNTER, "s", ("cpu.mode",), "CPU time of the host process, by mode.", 2,
-)  # fmt: skip
-PROCESS_MEMORY: Final = Instrument(
-    "process.memory.usage", Kind.UP_DOWN, "By", (), "Resident memory of the host process.", 1,
-)  # fmt: skip
+from device_sdk.contract.instrument import CONTRACT_VERSION, SCOPE_NAME, Instrument, Kind
+from device_sdk.contract.metrics_host import (
+    BATTERY_CHARGE,
+    BATTERY_TIME_LEFT,
+    BUDGET_TIME,
+    CPU_SPEED,
+    CPU_SPEED_LIMIT,
+    ENERGY,
+    FILESYSTEM_LIMIT,
+    FILESYSTEM_USAGE,
+    GPU_MEMORY,
+    GPU_UTILIZATION,
+    POWER,
+    PROCESS_CPU_TIME,
+    PROCESS_DISK_IO,
+    PROCESS_MEMORY,
+    PROCESS_MEMORY_PEAK,
+    PROCESS_MEMORY_SLOPE,
+    PROCESS_UPTIME,
+    SYSTEM_CPU_TIME,
+    SYSTEM_MEMORY_AVAILABLE,
+    SYSTEM_MEMORY_LIMIT,
+    SYSTEM_UPTIME,
+    TEMPERATURE,
+    TEMPERATURE_PEAK,
+    THROTTLE_TIME,
+    VOLTAGE,
+)
+from device_sdk.contract.metrics_inference import (
+    DETECTION_AREA,
+    DETECTION_COUNT,
+    INFERENCE_DURATION,
+    INFERENCE_ENERGY,
+    INFERENCE_ENERGY_ERROR,
+    INFERENCE_SAMPLES,
+    INPUT_CATEGORIES,
+    INPUT_OBSERVATIONS,
+    INPUT_SIZE,
+    INPUT_VALUE,
+    LOAD_DURATION,
+    NODE_COUNT,
+    OUTPUT_CONFIDENCE,
+    OUTPUT_ENTROPY,
+    OUTPUT_MARGIN,
+    OUTPUT_OUTCOMES,
+    OUTPUT_PREDICTIONS,
+    OUTPUT_VALUE,
+    PIPELINE_DURATION,
+    SELFTEST_CHECKS,
+    SIGNAL_SAMPLES,
+    STARTUP_DURATION,
+)
+from device_sdk.contract.metrics_sdk import (
+    CLOCK_OFFSET,
+    EXPORT_SIZE,
+    LOSS_EVENTS,
+    LOSS_MEASUREMENTS,
+    LOSS_WINDOWS,
+    PRIVACY_EPSILON_SPENT,
+    PRIVACY_HELD,
+    PRIVACY_REFUSED,
+    SDK_DEGRADED_TIME,
+    SDK_TIME,
+    SESSION_ENDS,
+    SESSION_STARTS,
+    SESSION_TIME,
+    SPOOL_AGE,
+    SPOOL_CORRUPT,
+    SPOOL_LIMIT,
+    SPOOL_MERGES,
+    SPOOL_USAGE,
+    SPOOL_WRITTEN,
+    WINDOW_COUNT,
+    WINDOW_POINTS,
+    WINDOW_SEQUENCE,
+)
 
 INSTRUMENTS: Final[tuple[Instrument, ...]] = (
-    INFERENCE_DURATION, INFERENCE_SAMPLES, INPUT_SIZE, SIGNAL_SAMPLES, LOAD_DURATION, STARTUP_DURATION,
-    INPUT_VALUE, INPUT_OBSERVATIONS, OUTPUT_CONFIDENCE, OUTPUT_ENTROPY, OUTPUT_MARGIN, OUTPUT_PREDICTIONS, OUTPUT_VALUE,
+    INFERENCE_DURATION, INFERENCE_SAMPLES, INPUT_SIZE, SIGNAL_SAMPLES, LOAD_DURATION, STARTUP_DURATION, INPUT_VALUE,
+    INPUT_OBSERVATIONS, OUTPUT_CONFIDENCE, OUTPUT_ENTROPY, OUTPUT_MARGIN, OUTPUT_PREDICTIONS, OUTPUT_VALUE,
+    INPUT_CATEGORIES, DETECTION_COUNT, DETECTION_AREA, OUTPUT_OUTCOMES, PIPELINE_DURATION, NODE_COUNT,
+    INFERENCE_ENERGY, INFERENCE_ENERGY_ERROR, SELFTEST_CHECKS,
     SESSION_TIME, SESSION_STARTS, SESSION_ENDS, WINDOW_SEQUENCE, WINDOW_COUNT, WINDOW_POINTS, CLOCK_OFFSET,
-    SPOOL_USAGE, LOSS_WINDOWS, LOSS_EVENTS, LOSS_MEASUREMENTS, EXPORT_SIZE, SDK_TIME, PRIVACY_REFUSED,
-    GPU_UTILIZATION, PROCESS_CPU_TIME, PROCESS_MEMORY,
+    SPOOL_USAGE, SPOOL_LIMIT, SPOOL_AGE, SPOOL_WRITTEN, SPOOL_MERGES, SPOOL_CORRUPT, LOSS_WINDOWS, LOSS_EVENTS,
+    LOSS_MEASUREMENTS, EXPORT_SIZE, SDK_TIME, SDK_DEGRADED_TIME, PRIVACY_HELD, PRIVACY_EPSILON_SPENT,
+    PRIVACY_REFUSED,
+    GPU_UTILIZATION, GPU_MEMORY, TEMPERATURE, TEMPERATURE_PEAK, CPU_SPEED, CPU_SPEED_LIMIT, THROTTLE_TIME, POWER,
+    ENERGY, VOLTAGE, BATTERY_CHARGE, BATTERY_TIME_LEFT, BUDGET_TIME, PROCESS_CPU_TIME, PROCESS_MEMORY,
+    PROCESS_MEMORY_PEAK, PROCESS_MEMORY_SLOPE, PROCESS_DISK_IO, PROCESS_UPTIME, SYSTEM_UPTIME, SYSTEM_CPU_TIME,
+    SYSTEM_MEMORY_LIMIT, SYSTEM_MEMORY_AVAILABLE, FILESYSTEM_USAGE, FILESYSTEM_LIMIT,
 )  # fmt: skip
 
 BY_NAME: Final[dict[str, Instrument]] = {instrument.name: instrument for instrument in INSTRUMENTS}
+
+__all__ = [
+    "BATTERY_CHARGE",
+    "BATTERY_TIME_LEFT",
+    "BUDGET_TIME",
+    "BY_NAME",
+    "CLOCK_OFFSET",
+    "CONTRACT_VERSION",
+    "CPU_SPEED",
+    "CPU_SPEED_LIMIT",
+    "DETECTION_AREA",
+    "DETECTION_COUNT",
+    "ENERGY",
+    "EXPORT_SIZE",
+    "FILESYSTEM_LIMIT",
+    "FILESYSTEM_USAGE",
+    "GPU_MEMORY",
+    "GPU_UTILIZATION",
+    "INFERENCE_DURATION",
+    "INFERENCE_ENERGY",
+    "INFERENCE_ENERGY_ERROR",
+    "INFERENCE_SAMPLES",
+    "INPUT_CATEGORIES",
+    "INPUT_OBSERVATIONS",
+    "INPUT_SIZE",
+    "INPUT_VALUE",
+    "INSTRUMENTS",
+    "LOAD_DURATION",
+    "LOSS_EVENTS",
+    "LOSS_MEASUREMENTS",
+    "LOSS_WINDOWS",
+    "NODE_COUNT",
+    "OUTPUT_CONFIDENCE",
+    "OUTPUT_ENTROPY",
+    "OUTPUT_MARGIN",
+    "OUTPUT_OUTCOMES",
+    "OUTPUT_PREDICTIONS",
+    "OUTPUT_VALUE",
+    "PIPELINE_DURATION",
+    "POWER",
+    "PRIVACY_EPSILON_SPENT",
+    "PRIVACY_HELD",
+    "PRIVACY_REFUSED",
+    "PROCESS_CPU_TIME",
+    "PROCESS_DISK_IO",
+    "PROCESS_MEMORY",
+    "PROCESS_MEMORY_PEAK",
+    "PROCESS_MEMORY_SLOPE",
+    "PROCESS_UPTIME",
+    "SCOPE_NAME",
+    "SDK_DEGRADED_TIME",
+    "SDK_TIME",
+    "SELFTEST_CHECKS",
+    "SESSION_ENDS",
+    "SESSION_STARTS",
+    "SESSION_TIME",
+    "SIGNAL_SAMPLES",
+    "SPOOL_AGE",
+    "SPOOL_CORRUPT",
+    "SPOOL_LIMIT",
+    "SPOOL_MERGES",
+    "SPOOL_USAGE",
+    "SPOOL_WRITTEN",
+    "STARTUP_DURATION",
+    "SYSTEM_CPU_TIME",
+    "SYSTEM_MEMORY_AVAILABLE",
+    "SYSTEM_MEMORY_LIMIT",
+    "SYSTEM_UPTIME",
+    "TEMPERATURE",
+    "TEMPERATURE_PEAK",
+    "THROTTLE_TIME",
+    "VOLTAGE",
+    "WINDOW_COUNT",
+    "WINDOW_POINTS",
+    "WINDOW_SEQUENCE",
+    "Instrument",
+    "Kind",
+]

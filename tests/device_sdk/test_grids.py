@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_sdk.contract.buckets import FEATURE_MAX_SCALE, LATENCY_MAX_SCALE, MAX_BUCKETS, downscaled
-from device_sdk.grids import (
+from device_sdk.signals import Feature
+from device_sdk.signals.grids import (
     DURATION_FIRST,
     FEATURE_FIRST,
     SIDE,
@@ -20,8 +21,7 @@ from device_sdk.grids import (
     feature_edges,
     floor_bound,
 )
-from device_sdk.signals import Feature
-from device_sdk.summaries import DurationHistogram, FeatureTable
+from device_sdk.signals.summaries import DurationHistogram, FeatureTable
 
 
 def above_power(value: Fraction, index: int, scale: int) -> bool:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sdk.models import ModelRuns, OutputSummary
 from device_sdk.signals import COLUMN, FEATURES_MAX, NAME_LENGTH_MAX, Feature, Signals
-from device_sdk.summaries import FeatureTable
+from device_sdk.signals.models import ModelRuns, OutputSummary
+from device_sdk.signals.summaries import FeatureTable
 
 ELEMENTS_MAX: Final = 1024
 """Elements of one sample that are copied; a larger sample is read at an even stride."""

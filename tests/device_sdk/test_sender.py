@@ -15,8 +15,8 @@ from sdk_kit import SECOND, START_NS, attributes_of, points
 
 from device_sdk import Monitor
 from device_sdk.contract import attributes as a
+from device_sdk.sending.transport import HttpTransport, _retry_after_s
 from device_sdk.testing import ManualClock, kill
-from device_sdk.transport import HttpTransport, _retry_after_s
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_window_is_resent_with_the_same_bytes(device: Any, collector: Any) -> 
     seen: list[bytes] = []
     engine = monitor._engine
     assert engine is not None
-    inner = engine.exporter.transport
+    inner = engine.sender.transport
 
     class Spy:
         def post(self, url: str, body: bytes, headers: Any, timeout_s: float) -> Any:
@@ -91,7 +91,7 @@ def test_a_window_is_resent_with_the_same_bytes(device: Any, collector: Any) -> 
         def close(self) -> None:
             inner.close()
 
-    engine.exporter.transport = Spy()
+    engine.sender.transport = Spy()
     windows(monitor, clock, 1)
     collector.answers = [(503, {"Retry-After": "0"}, b""), (429, {"Retry-After": "0"}, b"")]
     clock.advance(7 * SECOND)
@@ -110,7 +110,7 @@ def test_retry_after_is_obeyed(device: Any, collector: Any) -> None:
     assert time.monotonic() - started < 5
     engine = monitor._engine
     assert engine is not None
-    assert 590 < engine.exporter.resting_s() < 670
+    assert 590 < engine.sender.resting_s() < 670
 
 
 @pytest.mark.parametrize(

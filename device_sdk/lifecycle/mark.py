@@ -23,8 +23,9 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason
 from device_sdk.errors import guard
+from device_sdk.lifecycle.state import StateDir
+from device_sdk.points import EventAttributes
 from device_sdk.privacy import AttributeValue
-from device_sdk.state import StateDir
 
 _MAGIC: Final = b"FPMARK\x00\x01"
 _SLOT: Final = struct.Struct("<QqqqqqB?32s64s")
@@ -33,8 +34,6 @@ _SLOTS_AT: Final = 16
 _HEADER_AT: Final = 1024
 _CHECK: Final = struct.Struct("<I")
 _REASONS: Final = tuple(EndReason)
-
-EventAttributes = list[tuple[str, "str | bool | int | float"]]
 
 
 @dataclass(slots=True)

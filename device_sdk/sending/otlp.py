@@ -68,7 +68,7 @@ class Encoder:
         self,
         name: str,
         severity: int,
-        attributes: Sequence[tuple[str, str | bool | int | float]],
+        attributes: Sequence[tuple[str, AttributeValue]],
         *,
         time_ns: int,
         observed_ns: int,

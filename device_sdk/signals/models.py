@@ -12,7 +12,7 @@ from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import Phase
 from device_sdk.points import AttributePairs, Points
 from device_sdk.signals import Feature, Signals
-from device_sdk.summaries import ClassifierSummary, DurationHistogram, FeatureTable, Rows, are_probabilities
+from device_sdk.signals.summaries import ClassifierSummary, DurationHistogram, FeatureTable, Rows, are_probabilities
 
 PROBABILITIES: Final = "probabilities"
 LOGITS: Final = "logits"

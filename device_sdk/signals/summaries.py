@@ -21,7 +21,9 @@ from device_sdk.contract.buckets import (
     U1_BOUNDS,
     downscaled,
 )
-from device_sdk.grids import (
+from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Side
+from device_sdk.signals import COLUMN, Feature
+from device_sdk.signals.grids import (
     DURATION_FIRST,
     FEATURE_BINS,
     FEATURE_FIRST,
@@ -30,8 +32,6 @@ from device_sdk.grids import (
     duration_bounds_ns,
     feature_edges,
 )
-from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Side
-from device_sdk.signals import COLUMN, Feature
 
 Rows = NDArray[np.floating]
 

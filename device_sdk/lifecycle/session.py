@@ -15,9 +15,8 @@ from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
-from device_sdk.lifecycle import (
+from device_sdk.lifecycle.mark import (
     DeadSession,
-    EventAttributes,
     Mark,
     SessionHeader,
     Vital,
@@ -29,11 +28,13 @@ from device_sdk.lifecycle import (
     is_crash,
     read_session,
 )
-from device_sdk.otlp import Encoder
+from device_sdk.lifecycle.resource import resource_of
+from device_sdk.lifecycle.state import Installation, StateDir
+from device_sdk.points import EventAttributes
 from device_sdk.privacy import allowed_resource
+from device_sdk.sending.otlp import Encoder
+from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.spool import LOGS, METRICS, Spool
-from device_sdk.state import Installation, StateDir
-from device_sdk.stream import Emitter, Stream, encode_event, resource_of
 
 
 class Session:

@@ -19,8 +19,8 @@ from device_sdk.config import Config
 from device_sdk.contract.attributes import LossReason
 from device_sdk.errors import log_rationed
 from device_sdk.ledger import Ledger
+from device_sdk.sending.transport import MISCONFIGURED, RETRYABLE, Answer, Transport
 from device_sdk.spool import LOGS, METRICS, Record, Spool
-from device_sdk.transport import MISCONFIGURED, RETRYABLE, Answer, Transport
 
 REQUEST_BYTES_MAX: Final = 1024 * 1024 - 8 * 1024
 """Most bytes of queued requests in one body; the envelope comes on top and the whole stays below 1 MiB."""
@@ -30,7 +30,7 @@ _RETRY_AFTER_MAX_S: Final = 3600.0
 _KIND_NAMES: Final = {METRICS: "metrics", LOGS: "logs"}
 
 
-class Exporter:
+class Sender:
     """Sends what the spool holds. One thread at a time; nothing it does raises into the host."""
 
     def __init__(

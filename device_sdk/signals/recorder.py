@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_sdk.captures import Capture, input_captures, output_capture
 from device_sdk.contract.attributes import ErrorType, Phase
 from device_sdk.errors import guard, log_rationed, swallow
-from device_sdk.models import ModelRuns
 from device_sdk.signals import Signals
+from device_sdk.signals.captures import Capture, input_captures, output_capture
+from device_sdk.signals.models import ModelRuns
 
 FOLD_ROWS: Final = 64
 """Most rows folded in one go, so that the interpreter lock is never held long."""

@@ -1,0 +1,66 @@
+"""``doctor``: check each part of a Monitor's world on this device and say what to do about what is wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from device_sdk.clock import SystemClock
+from device_sdk.config import Config
+from device_sdk.errors import DeviceSdkError
+from device_sdk.lifecycle.state import StateDir
+from device_sdk.privacy import allowed_resource
+from device_sdk.sending.transport import MISCONFIGURED, Answer, HttpTransport
+
+Say = Callable[[str], None]
+
+
+def doctor(config: Config, say: Say) -> int:
+    """Check each part and say what to do about what is wrong; return 1 when something is."""
+    clock = SystemClock()
+    _kept, _refused, keys = allowed_resource(config.resource)
+    mode = "durable" if config.durable else "memory"
+    say(f"settings   ok    {config.metrics_url}, window {config.window_ns / 1e9:g} s, spool {mode}")
+    fine = True
+    if keys:
+        say(f"resource   note  not sent: {', '.join(keys)}; the contract's keys are in `explain`")
+    say(f"clock      ok    source {clock.source}")
+    fine &= _check_state(config.state_dir, say)
+    fine &= _check_collector(config, say)
+    return 0 if fine else 1
+
+
+def _check_state(path: Path, say: Say) -> bool:
+    try:
+        state = StateDir.open(path)
+        state.release()
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except DeviceSdkError as error:
+        say(f"state_dir  note  {error}")
+        return True
+    except OSError as error:
+        say(f"state_dir  BAD   {path}: {error.strerror}; no crash can be found, make state_dir= a writable directory")
+        return False
+    say(f"state_dir  ok    {path}")
+    return True
+
+
+def _check_collector(config: Config, say: Say) -> bool:
+    headers = {"Content-Type": "application/x-protobuf", **dict(config.headers)}
+    if config.token:
+        headers["Authorization"] = f"Bearer {config.token}"
+    transport = HttpTransport(certificate=config.certificate)
+    answer: Answer = transport.post(config.metrics_url, b"", headers, min(5.0, config.timeout_s))
+    transport.close()
+    if 200 <= answer.status < 300:
+        say(f"collector  ok    {config.metrics_url} takes OTLP")
+        return True
+    if answer.status in MISCONFIGURED:
+        say(f"collector  BAD   {config.metrics_url} answers {answer.status}; check token= and endpoint=")
+    elif answer.status:
+        say(f"collector  BAD   {config.metrics_url} answers {answer.status} to an empty request; is it an OTLP server?")
+    else:
+        say(f"collector  BAD   {config.metrics_url}: {answer.error}; start the collector or correct endpoint=")
+    return False
