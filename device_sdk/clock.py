@@ -61,10 +61,10 @@ class SystemClock:
 
     @property
     def source(self) -> ClockSource:
-        """``ntp`` when the kernel says that its clock is disciplined, else ``none``; asked once."""
-        if self._source is None:
-            self._source = ClockSource.NTP if _kernel_clock_is_synchronised() else ClockSource.NONE
-        return self._source
+        """``ntp`` when the kernel says that its clock is disciplined now, else ``none``: it may become so any time."""
+        if self._source is not None:
+            return self._source
+        return ClockSource.NTP if _kernel_clock_is_synchronised() else ClockSource.NONE
 
     perf_ns = staticmethod(time.perf_counter_ns)
     wall_ns = staticmethod(time.time_ns)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
@@ -36,6 +37,8 @@ class Config:
     metrics_url: str
     logs_url: str
     token: str | None = field(repr=False)
+    token_file: Path | None
+    """Where the token was read from and is read again when it is rotated; None when it was given directly."""
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     state_dir: Path
     window_ns: int
@@ -72,12 +75,14 @@ def resolve(
     mode = spool if spool is not None else env.get(ENV_PREFIX + "SPOOL", "memory")
     if mode not in SPOOL_MODES:
         raise ConfigError(f"spool={mode!r}: {nearest(str(mode), SPOOL_MODES)}")
+    given_token, token_file = _token(token, env)
     directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR")
     signals_path = env.get(ENV_PREFIX + "SIGNALS")
     return Config(
         metrics_url=metrics_url,
         logs_url=logs_url,
-        token=_sendable(token if token is not None else _token(env)),
+        token=given_token,
+        token_file=token_file,
         headers=_pairs(env.get("OTEL_EXPORTER_OTLP_HEADERS", ""), "OTEL_EXPORTER_OTLP_HEADERS"),
         state_dir=Path(directory) if directory is not None else default_state_dir(env),
         window_ns=round(window * 1e9),
@@ -133,25 +138,13 @@ def _check_url(url: str) -> None:
         raise ConfigError(f"endpoint {url!r}: needs http:// or https:// and a host; write it like {DEFAULT_ENDPOINT}")
 
 
-def _token(env: Mapping[str, str]) -> str | None:
-    direct = env.get(ENV_PREFIX + "TOKEN")
-    if direct:
-        return direct
+def _token(given: str | None, env: Mapping[str, str]) -> tuple[str | None, Path | None]:
+    """Return the token and the file that it came from, if any."""
+    direct = given if given is not None else env.get(ENV_PREFIX + "TOKEN")
+    if direct or given is not None:
+        return sendable(direct), None
     path = env.get(ENV_PREFIX + "TOKEN_FILE")
-    if not path:
-        return None
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"{ENV_PREFIX}TOKEN_FILE={path}: {error.strerror}; name a readable file") from None
-
-
-def _sendable(token: str | None) -> str | None:
-    """Return a token as an HTTP header can carry it; the message of a refusal never shows it."""
-    bare = token.strip() if token is not None else None
-    if bare and not (bare.isascii() and bare.isprintable()):
-        raise ConfigError("token=***: holds characters that no HTTP header carries; copy it again")
-    return bare
+    return (read_token(Path(path)), Path(path)) if path else (None, None)
 
 
 def _resource(given: Mapping[str, object] | None, env: Mapping[str, str]) -> tuple[tuple[str, object], ...]:

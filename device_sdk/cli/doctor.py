@@ -8,6 +8,7 @@ from pathlib import Path
 
 from device_sdk.clock import SystemClock
 from device_sdk.config import Config
+from device_sdk.credentials import Credentials
 from device_sdk.errors import DeviceSdkError
 from device_sdk.lifecycle.state import StateDir
 from device_sdk.privacy import allowed_resource
@@ -23,6 +24,8 @@ def doctor(config: Config, say: Say) -> int:
     mode = "durable" if config.durable else "memory"
     say(f"settings   ok    {config.metrics_url}, window {config.window_ns / 1e9:g} s, spool {mode}")
     fine = True
+    if config.token:
+        say(f"token      ok    from {config.token_file or 'the argument or environment'}")
     if keys:
         say(f"resource   note  not sent: {', '.join(keys)}; the contract's keys are in `explain`")
     say(f"clock      ok    source {clock.source}")
@@ -49,8 +52,7 @@ def _check_state(path: Path, say: Say) -> bool:
 
 def _check_collector(config: Config, say: Say) -> bool:
     headers = {"Content-Type": "application/x-protobuf", **dict(config.headers)}
-    if config.token:
-        headers["Authorization"] = f"Bearer {config.token}"
+    headers |= Credentials(config.token, config.token_file).headers()
     transport = HttpTransport(certificate=config.certificate)
     answer: Answer = transport.post(config.metrics_url, b"", headers, min(5.0, config.timeout_s))
     transport.close()

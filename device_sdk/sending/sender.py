@@ -17,6 +17,7 @@ from typing import Final
 
 from device_sdk.config import Config
 from device_sdk.contract.attributes import LossReason
+from device_sdk.credentials import Credentials
 from device_sdk.errors import log_rationed
 from device_sdk.ledger import Ledger
 from device_sdk.sending.transport import MISCONFIGURED, RETRYABLE, Answer, Transport
@@ -27,6 +28,7 @@ REQUEST_BYTES_MAX: Final = 1024 * 1024 - 8 * 1024
 _BACKOFF_FIRST_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 120.0
 _RETRY_AFTER_MAX_S: Final = 3600.0
+_UNAUTHORIZED: Final = 401
 _KIND_NAMES: Final = {METRICS: "metrics", LOGS: "logs"}
 
 
@@ -56,8 +58,7 @@ class Sender:
         if config.compressed:
             self._headers["Content-Encoding"] = "gzip"
         self._headers.update(config.headers)
-        if config.token:
-            self._headers["Authorization"] = f"Bearer {config.token}"
+        self._credentials = Credentials(config.token, config.token_file)
         self._closing = False
         self._failures = 0
         self._resting_until_s = 0.0
@@ -126,9 +127,17 @@ class Sender:
         if self._compressed:
             body = gzip.compress(body, compresslevel=1, mtime=0)
         limit_s = max(0.05, min(self._timeout_s, deadline - time.monotonic()))
-        answer = self.transport.post(self._urls[kind], body, self._headers, limit_s)
+        answer = self._post(kind, body, limit_s)
         self._ledger.sent(_KIND_NAMES[kind], len(body), "" if 200 <= answer.status < 300 else _error_word(answer))
         self._settle(kind, records, answer, deadline)
+
+    def _post(self, kind: int, body: bytes, limit_s: float) -> Answer:
+        """Offer one body; a 401 is offered again at once when the token was rotated meanwhile."""
+        answer = self.transport.post(self._urls[kind], body, self._headers | self._credentials.headers(), limit_s)
+        if answer.status == _UNAUTHORIZED and self._credentials.renew():
+            self._ledger.sent(_KIND_NAMES[kind], len(body), _error_word(answer))
+            answer = self.transport.post(self._urls[kind], body, self._headers | self._credentials.headers(), limit_s)
+        return answer
 
     def _settle(self, kind: int, records: list[Record], answer: Answer, deadline: float) -> None:
         if 200 <= answer.status < 300:

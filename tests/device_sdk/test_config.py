@@ -66,6 +66,7 @@ def test_a_value_that_cannot_work_is_named_with_its_cure(environ: Any, arguments
 
 def test_the_token_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "token").chmod(0o600)
     config = resolve(environ={"FLEETPULSE_DEVICE_TOKEN_FILE": str(tmp_path / "token")})
     assert config.token == "s3cret"
     assert "s3cret" not in repr(config)
