@@ -18,7 +18,7 @@ from device_sdk.contract.events import Event
 from device_sdk.errors import guard, renew_after_fork
 from device_sdk.host.process import HostReader
 from device_sdk.ledger import Ledger
-from device_sdk.lifecycle.mark import ExceptionSink, listen_for_exceptions, stop_listening
+from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.session import Session
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.sending.sender import Sender

@@ -1,4 +1,4 @@
-"""Sessions: the mark a running session leaves, what a dead one's mark tells, and the taxonomy of ends.
+"""The mark that a running session leaves on disk, and how the next start reads it.
 
 The mark is a fixed part of the file ``session`` that is overwritten in place at every window. Two slots are written in
 turn, each with a checksum, so that a torn write costs one heartbeat and nothing else.
@@ -6,25 +6,15 @@ turn, each with a checksum, so that a torn write costs one heartbeat and nothing
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
-import sys
-import traceback
-import weakref
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-from device_sdk.contract import attributes as a
-from device_sdk.contract import events as e
-from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason
+from device_sdk.contract.attributes import EndReason
 from device_sdk.errors import guard
 from device_sdk.lifecycle.state import StateDir
-from device_sdk.points import EventAttributes
 from device_sdk.privacy import AttributeValue
 
 _MAGIC: Final = b"FPMARK\x00\x01"
@@ -104,20 +94,6 @@ class Mark:
             self._state.write_mark(packed + _CHECK.pack(zlib.crc32(packed)), at)
 
 
-@dataclass(frozen=True, slots=True)
-class DeadSession:
-    """The session before this one, as its mark left it, without a clean end."""
-
-    header: SessionHeader
-    vital: Vital
-
-    def reason(self, boot_id: str) -> EndReason:
-        """Return what is known of its end: declared or recorded, else the boot changed under it, else unknown."""
-        if self.vital.end is not None:
-            return self.vital.end
-        return EndReason.POWER_LOSS if self.header.boot_id != boot_id else EndReason.UNKNOWN
-
-
 def read_session(data: bytes) -> tuple[SessionHeader, Vital] | None:
     """Return the session a mark tells of, None when there is none or it cannot be read."""
     if not data.startswith(_MAGIC) or len(data) < _HEADER_AT + 8:
@@ -165,96 +141,3 @@ def _read_slot(data: bytes, slot: int) -> tuple[int, Vital] | None:
         signature=signature.rstrip(b"\0").decode("ascii", "replace"),
     )
     return generation, vital
-
-
-def end_attributes(reason: EndReason, vital: Vital, *, duration_ns: int, accuracy_ns: int) -> EventAttributes:
-    """Return the attributes of a ``session.end`` event."""
-    attributes: EventAttributes = [
-        (a.SESSION_END_REASON, str(reason)),
-        (a.SESSION_END_EXPECTED, reason in EXPECTED_ENDS),
-        (a.SESSION_DURATION, max(0, duration_ns) / 1e9),
-        (a.SESSION_END_ACCURACY, accuracy_ns / 1e9),
-    ]
-    if vital.last_sequence >= 0:
-        attributes.append((a.SESSION_LAST_SEQUENCE, vital.last_sequence))
-    return attributes
-
-
-def end_severity(reason: EndReason) -> int:
-    """Return the severity of a ``session.end``: INFO when somebody asked for it, WARN otherwise."""
-    return int(e.Severity.INFO if reason in EXPECTED_ENDS else e.Severity.WARN)
-
-
-def is_crash(reason: EndReason) -> bool:
-    """Say whether an end of this reason is also an ``app.crash``."""
-    return reason in (EndReason.EXCEPTION, EndReason.NATIVE_CRASH)
-
-
-def crash_attributes(crash_id: str, vital: Vital) -> EventAttributes:
-    """Return the attributes of an ``app.crash`` event: a type and a hash, never a message or a stack."""
-    attributes: EventAttributes = [(a.CRASH_ID, crash_id)]
-    if vital.exception_type:
-        attributes.append(("exception.type", vital.exception_type))
-    if vital.signature:
-        attributes.append((a.CRASH_SIGNATURE, vital.signature))
-    return attributes
-
-
-def crash_signature(kind: type[BaseException], trace: TracebackType | None) -> str:
-    """Return 16 hex digits that are the same for the same way to crash: type, file names and functions, no values."""
-    frames = [f"{Path(frame.filename).name}:{frame.name}" for frame in traceback.extract_tb(trace)[-16:]]
-    return hashlib.sha256("|".join([exception_name(kind), *frames]).encode()).hexdigest()[:16]
-
-
-def exception_name(kind: type[BaseException]) -> str:
-    """Return the qualified name of an exception's class."""
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-
-
-ExceptionListener = Callable[[type[BaseException], "TracebackType | None"], None]
-_listeners: weakref.WeakSet[ExceptionSink] = weakref.WeakSet()
-_previous_hook = None
-_first_hook = None
-_telling = False
-
-
-class ExceptionSink:
-    """Something that wants to know of the exception that ends the program."""
-
-    def exception_ends_program(self, kind: type[BaseException], trace: TracebackType | None) -> None:
-        """Take note of it, quickly."""
-        raise NotImplementedError
-
-
-def listen_for_exceptions(sink: ExceptionSink) -> None:
-    """Tell ``sink`` of uncaught exceptions of the main thread; the host's own hook runs afterwards as ever."""
-    global _previous_hook, _first_hook
-    _listeners.add(sink)
-    if sys.excepthook is not _hook:
-        _previous_hook = sys.excepthook
-        _first_hook = _first_hook or _previous_hook
-        sys.excepthook = _hook
-
-
-def stop_listening(sink: ExceptionSink) -> None:
-    """Stop telling ``sink``; the last one out puts the previous hook back unless somebody hooked in after us."""
-    _listeners.discard(sink)
-    if not _listeners and sys.excepthook is _hook and _previous_hook is not None:
-        sys.excepthook = _previous_hook
-
-
-def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    global _telling
-    if _telling:  # the previous hook was itself put over ours, and hands the exception on to what it found
-        (_first_hook or sys.__excepthook__)(kind, error, trace)
-        return
-    _telling = True
-    try:
-        if not issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            for sink in list(_listeners):
-                with guard("recording an uncaught exception"):
-                    sink.exception_ends_program(kind, trace)
-        (_previous_hook or sys.__excepthook__)(kind, error, trace)
-    finally:
-        _telling = False

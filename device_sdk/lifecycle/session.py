@@ -15,19 +15,9 @@ from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
-from device_sdk.lifecycle.mark import (
-    DeadSession,
-    Mark,
-    SessionHeader,
-    Vital,
-    crash_attributes,
-    crash_signature,
-    end_attributes,
-    end_severity,
-    exception_name,
-    is_crash,
-    read_session,
-)
+from device_sdk.lifecycle.ends import DeadSession, crash_attributes, end_attributes, end_severity, is_crash
+from device_sdk.lifecycle.exceptions import crash_signature, exception_name
+from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital, read_session
 from device_sdk.lifecycle.resource import resource_of
 from device_sdk.lifecycle.state import Installation, StateDir
 from device_sdk.points import EventAttributes
