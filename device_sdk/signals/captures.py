@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_sdk.contract.attributes import ErrorType
 from device_sdk.signals import COLUMN, FEATURES_MAX, NAME_LENGTH_MAX, Feature, Signals
 from device_sdk.signals.models import ModelRuns, OutputSummary
 from device_sdk.signals.summaries import FeatureTable
@@ -19,64 +20,162 @@ OUTPUT_COLUMNS_MAX: Final = 4096
 """Widest class vector that is watched."""
 UNDECLARED_COLUMNS_MAX: Final = 16
 """Widest 2-D input whose columns become features without being declared."""
-_NUMERIC: Final = "fiub"
+NUMERIC: Final = "fiub"
 
 
 class Capture:
-    """A watched tensor: its ring of copied rows, and where the fold takes them."""
+    """A watched part of a run: its ring of rows of one width, and where the fold takes them."""
 
-    def __init__(self, name: str, sample: NDArray[Any], features: tuple[Feature, ...], *, batched: bool = True) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.features = features
-        self.sample_shape = sample.shape[1:] if batched else sample.shape
-        self.batched = batched
-        size = math.prod(self.sample_shape)
-        self.flat = slice(None, None, stride_for(self.sample_shape, size))
-        self.width = len(range(0, size, self.flat.step))
-        self.dtype = np.dtype(np.float32 if sample.dtype in (np.float32, np.float16) else np.float64)
-        self.ring: NDArray[Any] = np.empty((0, self.width), dtype=self.dtype)
-        self.table: FeatureTable | None = None
-        self.summary: OutputSummary | None = None
+        self.width = 0
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
+        self.flat: slice | NDArray[np.intp] = slice(None)
+        """Which elements of one flattened sample are a row: what the quick way copies."""
+        self.ring: NDArray[Any] = np.empty((0, 0))
+        self.missed = 0
+        """Samples of runs without this tensor, not yet folded."""
 
     def allocate(self, rows: int) -> None:
         """Make the ring."""
         self.ring = np.zeros((rows, self.width), dtype=self.dtype)
 
+    def absent(self, values: Mapping[str, Any]) -> bool:
+        """Say whether a run has none of this: an optional input left out, an output that was not asked for."""
+        return values.get(self.name) is None
+
+    def is_one_row(self, tensor: NDArray[Any]) -> bool:  # noqa: ARG002
+        """Say whether the quick way may copy a tensor: it is exactly one sample of the planned shape."""
+        return False
+
     def bind(self, runs: ModelRuns, signals: Signals) -> None:
-        """Connect the ring to the model's summary: to a feature table, or without features to the output's."""
-        if self.features:
-            self.table = runs.inputs.table(self.name, self.features)
-        else:
-            self.summary = runs.output(self.name, signals)
+        """Connect the ring to the model's summary."""
+        raise NotImplementedError
+
+    def samples_in(self, values: Mapping[str, Any]) -> int | None:
+        """Return how many rows a run has for the ring, None when it is not what was planned."""
+        raise NotImplementedError
+
+    def rows_of(self, values: Mapping[str, Any], step: int) -> NDArray[Any] | None:
+        """Return every ``step``-th sample of a run as a row of the ring, None when it is not what was planned."""
+        raise NotImplementedError
+
+    def fold(self, rows: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Fold rows of the ring; an output says for each whether the model answered at all."""
+        raise NotImplementedError
+
+    def fault(self, values: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Return the error type of a run whose watched output is no answer, '' for a sound one."""
+        return ""
+
+    def count_missing(self, samples: int) -> None:
+        """Count samples that came without this tensor."""
+
+
+class TensorCapture(Capture):
+    """A numeric tensor whose first axis is the batch (or which is one sample as a whole)."""
+
+    def __init__(self, name: str, sample: NDArray[Any], *, batched: bool = True) -> None:
+        super().__init__(name)
+        self.sample_shape = sample.shape[1:] if batched else sample.shape
+        self.batched = batched
+        small = sample.dtype.kind == "f" and sample.dtype.itemsize <= 4
+        self.dtype = np.dtype(np.float32 if small else np.float64)
 
     def is_one_row(self, tensor: NDArray[Any]) -> bool:
         """Say whether a tensor is exactly one sample of the planned shape."""
         expected = (1, *self.sample_shape) if self.batched else self.sample_shape
         one = tensor.shape == expected or (tensor.shape == (1,) and self.sample_shape == (1,))
-        return one and tensor.dtype.kind in _NUMERIC
+        return one and tensor.dtype.kind in NUMERIC
 
-    def rows_of(self, tensor: object) -> NDArray[Any] | None:
-        """Return a tensor as rows of the ring's width, None when it is not what was planned."""
-        if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in _NUMERIC:
+    def samples_in(self, values: Mapping[str, Any]) -> int | None:
+        """Return the length of the batch axis."""
+        tensor = values.get(self.name)
+        if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in NUMERIC:
             return None
-        whole = tensor if self.batched else tensor[None]
+        return len(tensor) if self.batched and tensor.ndim else 1
+
+    def rows_of(self, values: Mapping[str, Any], step: int) -> NDArray[Any] | None:
+        """Return every ``step``-th sample as a row of the ring's width, None when it is not what was planned."""
+        tensor = values[self.name]
+        whole: NDArray[Any] = tensor[::step] if self.batched and tensor.ndim else tensor[None]
         if whole.ndim == 1 and self.sample_shape == (1,):
             whole = whole[:, None]
+        return self._picked(whole)
+
+    def _picked(self, whole: NDArray[Any]) -> NDArray[Any] | None:
         if whole.shape[1:] != self.sample_shape:
-            return self._elastic_rows(whole)
+            return None
         rows: NDArray[Any] = whole.reshape(len(whole), math.prod(self.sample_shape))[:, self.flat]
         return rows
 
-    def _elastic_rows(self, whole: NDArray[Any]) -> NDArray[Any] | None:
-        """Return rows of samples of another size: statistics do not mind, columns and class vectors do."""
-        if not self.features or any(feature.kind == COLUMN for feature in self.features):
-            return None
+
+class InputCapture(TensorCapture):
+    """A numeric input and its features."""
+
+    def __init__(self, name: str, sample: NDArray[Any], features: tuple[Feature, ...], *, batched: bool = True) -> None:
+        super().__init__(name, sample, batched=batched)
+        self.features = features
+        size = math.prod(self.sample_shape)
+        self.flat = slice(None, None, stride_for(self.sample_shape, size))
+        self.width = len(range(0, size, self.flat.step))
+        self._table: FeatureTable | None = None
+
+    def bind(self, runs: ModelRuns, signals: Signals) -> None:  # noqa: ARG002
+        """Connect the ring to the model's feature table."""
+        self._table = runs.inputs.table(self.name, self.features)
+
+    def fold(self, rows: NDArray[Any]) -> None:
+        """Reduce rows to features."""
+        if self._table is not None and len(rows):
+            self._table.add_rows(rows)
+
+    def count_missing(self, samples: int) -> None:
+        """Count samples that came without this input."""
+        if self._table is not None:
+            self._table.add_missing(samples)
+
+    def _picked(self, whole: NDArray[Any]) -> NDArray[Any] | None:
+        if whole.shape[1:] == self.sample_shape:
+            return super()._picked(whole)
+        # samples of another size: statistics do not mind, columns do
         size = math.prod(whole.shape[1:])
-        if size == 0:
+        if size == 0 or any(feature.kind == COLUMN for feature in self.features):
             return None
         evenly = np.arange(self.width) * size // self.width  # a smaller sample repeats its elements
         rows: NDArray[Any] = whole.reshape(len(whole), size)[:, evenly]
         return rows
+
+
+class OutputCapture(TensorCapture):
+    """A class vector, or a single value a sample."""
+
+    def __init__(self, name: str, tensor: NDArray[Any]) -> None:
+        super().__init__(name, tensor)
+        self.width = tensor.shape[1]
+        self._summary: OutputSummary | None = None
+
+    def bind(self, runs: ModelRuns, signals: Signals) -> None:
+        """Connect the ring to the output's summary."""
+        self._summary = runs.output(self.name, signals)
+
+    def fold(self, rows: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Fold the sound rows and say which those are."""
+        if self._summary is None:
+            return None
+        sound = self._summary.sound(rows)
+        self._summary.add(rows if sound.all() else rows[sound])
+        return sound
+
+    def fault(self, values: Mapping[str, Any]) -> str:
+        """Say whether the output is no answer: empty for a non-empty batch, or NaN anywhere."""
+        watched = values.get(self.name)
+        if not isinstance(watched, np.ndarray):
+            return ""
+        if watched.size == 0:
+            return ErrorType.EMPTY_OUTPUT
+        broken = watched.dtype.kind == "f" and bool(np.isnan(watched).any())
+        return ErrorType.NAN_OUTPUT if broken else ""
 
 
 def stride_for(shape: tuple[int, ...], size: int) -> int:
@@ -97,7 +196,7 @@ def input_captures(feed: Mapping[str, Any], signals: Signals) -> tuple[list[Capt
     tensors = {
         name: value
         for name, value in feed.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC and value.ndim >= 1 and value.size
+        if isinstance(value, np.ndarray) and value.dtype.kind in NUMERIC and value.ndim >= 1 and value.size
     }
     if not signals.features:
         return _undeclared(tensors), []
@@ -115,7 +214,7 @@ def input_captures(feed: Mapping[str, Any], signals: Signals) -> tuple[list[Capt
 
 
 def _capture(name: str, tensor: NDArray[Any], features: tuple[Feature, ...]) -> Capture:
-    return Capture(name, tensor, features, batched=tensor.ndim >= 2)
+    return InputCapture(name, tensor, features, batched=tensor.ndim >= 2)
 
 
 def _misfit(feature: Feature, name: str, tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -138,19 +237,19 @@ def _undeclared(tensors: Mapping[str, NDArray[Any]]) -> list[Capture]:
             continue
         short = name[: NAME_LENGTH_MAX - 4]
         features = tuple(Feature(f"{short}[{column}]", column=column) for column in range(tensor.shape[1]))
-        captures.append(Capture(name, tensor, features))
+        captures.append(InputCapture(name, tensor, features))
         room -= len(features)
     return captures
 
 
-def output_capture(outputs: Mapping[str, Any], signals: Signals) -> Capture | None:
+def output_captures(outputs: Mapping[str, Any], signals: Signals) -> list[Capture]:
     """Return the capture of the watched output: the declared one, else the first that could be a class vector or value.
 
     A 2-D float output with at least two columns comes before a single float a sample; integer label outputs, maps and
     anything of higher rank are not watched.
     """
     if signals.output == "none":
-        return None
+        return []
     chosen = {signals.output_name: outputs.get(signals.output_name)} if signals.output_name else dict(outputs)
     floats = {
         name: value
@@ -159,16 +258,9 @@ def output_capture(outputs: Mapping[str, Any], signals: Signals) -> Capture | No
     }
     for name, tensor in floats.items():
         if tensor.ndim == 2 and 2 <= tensor.shape[1] <= OUTPUT_COLUMNS_MAX and signals.output != "value":
-            return _whole(name, tensor)
+            return [OutputCapture(name, tensor)]
     for name, tensor in floats.items():
         single = (tensor.ndim == 2 and tensor.shape[1] == 1) or tensor.ndim == 1
         if single and signals.output in ("auto", "value"):
-            return _whole(name, tensor if tensor.ndim == 2 else tensor[:, None])
-    return None
-
-
-def _whole(name: str, tensor: NDArray[Any]) -> Capture:
-    capture = Capture(name, tensor, ())
-    capture.flat = slice(None, None, 1)
-    capture.width = tensor.shape[1]
-    return capture
+            return [OutputCapture(name, tensor if tensor.ndim == 2 else tensor[:, None])]
+    return []

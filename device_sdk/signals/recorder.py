@@ -20,7 +20,7 @@ import numpy as np
 from device_sdk.contract.attributes import ErrorType, Phase
 from device_sdk.errors import guard, log_rationed, swallow
 from device_sdk.signals import Signals
-from device_sdk.signals.captures import Capture, input_captures, output_capture
+from device_sdk.signals.captures import Capture, input_captures, output_captures
 from device_sdk.signals.models import ModelRuns
 
 FOLD_ROWS: Final = 64
@@ -30,6 +30,7 @@ BATCH_ROWS_MAX: Final = 64
 _RING_BYTES: Final = 256 * 1024
 _IN_FLIGHT_MAX: Final = 32
 _NO_DURATION: Final = -1
+"""Stands for the duration of a row that came with others; below it, bit n of the difference: capture n has no row."""
 _PENDING_MAX: Final = 8192
 
 
@@ -71,7 +72,7 @@ class Recorder:
         self._slots: list[tuple[int, int]] = []  # (slot, elapsed ns)
         self._sequence = itertools.count()
         self._inputs: list[Capture] = []
-        self._output: Capture | None = None
+        self._outputs: list[Capture] = []
         self._mask = 0
         self._limit = 0
         self._plan_lock = threading.Lock()
@@ -177,31 +178,21 @@ class Recorder:
         with self._plan_lock, guard("planning what to watch"):  # of two first runs the second waits for the plan
             if not self._planned:
                 self._plan(feed, outputs)
-        error = self._output_error(outputs, samples)
+        error = next((fault for capture in self._outputs if (fault := capture.fault(outputs))), "") if samples else ""
         self._append(elapsed_ns, samples, error)
         self._phase = Phase.STEADY
         if self._mask and error != ErrorType.EMPTY_OUTPUT:
-            self._copy_batch(feed, outputs)
+            self._copy_batch(feed, outputs, samples)
         return self._quick_way(asked, feed, outputs, adapter.inputs, samples)
-
-    def _output_error(self, outputs: Mapping[str, Any], samples: int) -> str:
-        """Say whether the watched output is no answer: empty for a non-empty batch, or NaN anywhere."""
-        watched = outputs.get(self._output.name) if self._output is not None else None
-        if not isinstance(watched, np.ndarray) or samples == 0:
-            return ""
-        if watched.size == 0:
-            return ErrorType.EMPTY_OUTPUT
-        broken = watched.dtype.kind == "f" and bool(np.isnan(watched).any())
-        return ErrorType.NAN_OUTPUT if broken else ""
 
     def _plan(self, feed: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Look at the first successful run and lay out the rings; what cannot be watched is said once in the log."""
         self._planned = True
         self._inputs, complaints = input_captures(feed, self.signals)
-        self._output = output_capture(outputs, self.signals)
+        self._outputs = output_captures(outputs, self.signals)
         for complaint in complaints:
             log_rationed(logging.WARNING, "%s", complaint)
-        captures = [*self._inputs, *([self._output] if self._output is not None else [])]
+        captures = [*self._inputs, *self._outputs]
         if not captures:
             return
         widest = max(capture.width * capture.dtype.itemsize for capture in captures)
@@ -221,7 +212,7 @@ class Recorder:
         samples: int,
     ) -> tuple[Any, ...] | None:
         first = feed.get(input_names[0]) if input_names else None
-        if samples != 1 or not isinstance(first, np.ndarray) or len(self._inputs) > 1:
+        if samples != 1 or not isinstance(first, np.ndarray) or len(self._inputs) > 1 or len(self._outputs) > 1:
             return None
         if not self._mask:
             return first.shape, None, None, 0, None, None, 0, _PENDING_MAX
@@ -229,11 +220,12 @@ class Recorder:
         if captured is not None and (captured.name != input_names[0] or not captured.is_one_row(first)):
             return None
         answer, place = None, 0
-        if self._output is not None:
-            answer = outputs.get(self._output.name)
-            if not isinstance(answer, np.ndarray) or not self._output.is_one_row(answer):
+        watched = self._outputs[0] if self._outputs else None
+        if watched is not None:
+            answer = outputs.get(watched.name)
+            if not isinstance(answer, np.ndarray) or not watched.is_one_row(answer):
                 return None
-            place = asked.index(self._output.name)
+            place = asked.index(watched.name)
         flat = captured.flat if captured is not None and first.shape != (1, captured.width) else None
         return (
             first.shape,
@@ -241,32 +233,45 @@ class Recorder:
             flat,
             place,
             answer.shape if answer is not None else None,
-            self._output.ring if self._output is not None else None,
+            watched.ring if watched is not None else None,
             self._mask,
             self._limit,
         )
 
-    def _copy_batch(self, feed: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        """Copy up to 64 evenly spaced rows of a batch into the rings, all captures at the same rows."""
-        parts = [(capture, capture.rows_of(feed.get(capture.name))) for capture in self._inputs]
-        if self._output is not None:
-            parts.append((self._output, self._output.rows_of(outputs.get(self._output.name))))
-        present = [(capture, rows) for capture, rows in parts if rows is not None]
-        if len(present) < len(parts) or not present or len({len(rows) for _, rows in present}) != 1:
-            self._lose(1)
+    def _copy_batch(self, feed: Mapping[str, Any], outputs: Mapping[str, Any], samples: int) -> None:
+        """Copy up to 64 evenly spaced rows of a batch into the rings, all captures at the same rows.
+
+        A capture whose tensor is absent from this run has a hole there; one that is not what was planned spoils it.
+        """
+        parts = [(capture, feed) for capture in self._inputs] + [(capture, outputs) for capture in self._outputs]
+        present, holes = [], 0
+        for number, (capture, values) in enumerate(parts):
+            if capture.absent(values):
+                with self._overrun_lock:
+                    capture.missed += samples
+                holes |= 1 << number
+            else:
+                present.append((capture, values))
+        totals = {capture.samples_in(values) for capture, values in present}
+        if not totals or totals == {0}:
             return
-        total = len(present[0][1])
-        if not total:
+        total = totals.pop()
+        if total is None or totals:  # of several lengths, or not what was planned
+            self._lose(1)
             return
         step = -(-total // BATCH_ROWS_MAX)
         wanted = len(range(0, total, step))
+        copies = [(capture, capture.rows_of(values, step)) for capture, values in present]
+        if any(rows is None for _, rows in copies):
+            self._lose(1)
+            return
         if len(self._slots) + wanted > self._limit and not self._on_full(self, False):
             self._lose(wanted)
             return
         slots = [next(self._sequence) & self._mask for _ in range(wanted)]
-        for capture, rows in present:
-            capture.ring[slots] = rows[::step]
-        self._slots.extend((slot, _NO_DURATION) for slot in slots)
+        for capture, rows in copies:
+            capture.ring[slots] = rows
+        self._slots.extend((slot, _NO_DURATION - holes) for slot in slots)
 
     def _lose(self, rows: int) -> None:
         self._wake()
@@ -305,6 +310,11 @@ class Recorder:
                     self._fold_rows(self._slots[: min(chunk, waiting - first)])
                     if pause is not None:
                         pause()
+        for capture in self._inputs:
+            if capture.missed:
+                with self._overrun_lock:
+                    missed, capture.missed = capture.missed, 0
+                capture.count_missing(missed)
         plain = self._plain[:]
         del self._plain[: len(plain)]
         if plain:
@@ -321,17 +331,15 @@ class Recorder:
         """Fold one chunk of committed slots, then give them back to the ring."""
         index = np.array([slot for slot, _ in slots])
         elapsed = [elapsed_ns for _, elapsed_ns in slots]
-        copies = [(capture, capture.ring[index]) for capture in self._inputs]
-        answers = self._output.ring[index] if self._output is not None else None
+        copies = [(capture, capture.ring[index]) for capture in (*self._inputs, *self._outputs)]
         del self._slots[: len(slots)]
-        for capture, rows in copies:
-            if capture.table is not None:
-                capture.table.add_rows(rows)
+        holes = [max(0, _NO_DURATION - elapsed_ns) for elapsed_ns in elapsed]
         failed: set[int] = set()
-        if answers is not None and self._output is not None and self._output.summary is not None:
-            sound = self._output.summary.sound(answers)
-            self._output.summary.add(answers if sound.all() else answers[sound])
-            failed = set(np.flatnonzero(~sound).tolist())
+        for number, (capture, rows) in enumerate(copies):
+            places = np.array([not hole >> number & 1 for hole in holes]) if any(holes) else slice(None)
+            sound = capture.fold(rows[places])
+            if sound is not None and not sound.all():
+                failed.update(np.arange(len(slots))[places][~sound].tolist())
         self.runs.inputs.folded_samples += len(slots)
         self._count_runs(elapsed, failed)
 

@@ -45,6 +45,7 @@ _STATES: Final = (
     FeatureState.INFINITE,
     FeatureState.BELOW_RANGE,
     FeatureState.ABOVE_RANGE,
+    FeatureState.MISSING,
 )
 
 
@@ -162,6 +163,11 @@ class FeatureTable:
             self._states[3] += below
             self._states[4] += above
         self._counts += np.bincount((bins + self._shift).ravel(), minlength=len(self._counts))
+
+    def add_missing(self, samples: int) -> None:
+        """Count samples that came without this input."""
+        self.touched = True
+        self._states[5] += samples
 
     def take(self) -> list[tuple[Feature, ExponentialHistogram | None, list[tuple[FeatureState, int]]]]:
         """Return (feature, histogram, states with a count) of each feature observed since the last take."""
