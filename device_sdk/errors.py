@@ -37,6 +37,10 @@ class SignalsError(DeviceSdkError, ValueError):
     """A signals declaration (in code or in ``<model>.signals.toml``) is not usable."""
 
 
+class GoldenError(DeviceSdkError, ValueError):
+    """A golden set (arrays, tolerances, waivers) is not usable."""
+
+
 class StateDirError(DeviceSdkError, RuntimeError):
     """Another Monitor already holds this state directory."""
 
