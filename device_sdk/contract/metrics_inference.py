@@ -102,6 +102,6 @@ INFERENCE_ENERGY_ERROR: Final = Instrument(
 )  # fmt: skip
 SELFTEST_CHECKS: Final = Instrument(
     "edge.selftest.checks", Kind.COUNTER, "{check}",
-    (*a.RUN_KEYS, a.OUTPUT_NAME, a.SELFTEST_TRIGGER, a.TEST_STATUS, a.ERROR_TYPE),
+    (*a.RUN_KEYS, a.OUTPUT_NAME, a.SELFTEST_TRIGGER, a.TEST_STATUS, a.SELFTEST_WAIVER, a.ERROR_TYPE),
     "Golden comparisons by output and result.", 32, reserved=True,
 )  # fmt: skip
