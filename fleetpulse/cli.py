@@ -8,7 +8,7 @@ import click
 
 from collector.errors import StackError
 from device_sdk._version import __version__
-from fleetpulse.commands import judge, operate, serve
+from fleetpulse.commands import contract, judge, operate, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -17,7 +17,7 @@ def cli() -> None:
     """Telemetry, drift and fleet health for fleets of devices that run AI models."""
 
 
-for command in (*serve.COMMANDS, *judge.COMMANDS, *operate.COMMANDS):
+for command in (*serve.COMMANDS, *judge.COMMANDS, *operate.COMMANDS, *contract.COMMANDS):
     cli.add_command(command)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from device_sdk.contract import attributes as a
 from device_sdk.contract.buckets import N1_BOUNDS, U1_BOUNDS
+from device_sdk.contract.emitting import EMITTING
 from device_sdk.contract.events import COMMON_KEYS, EVENTS
 from device_sdk.contract.metrics import CONTRACT_VERSION, INSTRUMENTS, SCOPE_NAME, Instrument, Kind
 
@@ -43,6 +45,7 @@ def contract_document() -> str:
     parts = [
         f"# The wire contract, version {CONTRACT_VERSION}",
         intro,
+        EMITTING.rstrip(),
         "## Metrics",
         _metric_table(sent),
         "Reserved names (not sent yet):",
@@ -102,6 +105,12 @@ def _words() -> list[tuple[str, list[str]]]:
         (a.UPDATE_TARGET, list(a.UpdateTarget)),
         (a.UPDATE_PHASE, list(a.UpdatePhase)),
     ]
+
+
+@cache
+def closed_words() -> dict[str, frozenset[str]]:
+    """Return the values that each attribute with a closed vocabulary may have."""
+    return {key: frozenset(word.removesuffix(" (expected)") for word in words) for key, words in _words()}
 
 
 def _mark(reserved: bool) -> str:

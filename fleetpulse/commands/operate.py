@@ -1,9 +1,8 @@
-"""Verbs that operate an installation: token, devices, query, settings, contract."""
+"""Verbs that operate an installation: token, devices, query, settings."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -115,16 +114,4 @@ def devices_list(**arguments: Any) -> None:
     device_table(items)
 
 
-@click.command()
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="write here instead of printing")
-def contract(output: Path | None) -> None:
-    """Print the wire contract as Markdown."""
-    from device_sdk.contract.document import contract_document
-
-    if output is None:
-        click.echo(contract_document())
-    else:
-        output.write_text(contract_document(), encoding="utf-8")
-
-
-COMMANDS = (token, settings, query, devices, contract)
+COMMANDS = (token, settings, query, devices)
