@@ -21,6 +21,7 @@ from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.session import Session
 from device_sdk.points import AttributePairs, EventAttributes, Points
+from device_sdk.privacy import sendable_names
 from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
 from device_sdk.sending.transport import HttpTransport
@@ -77,6 +78,7 @@ class Engine(ExceptionSink):
 
     def recorder(self, run: AttributePairs, signals: Signals) -> Recorder:
         """Return a new recorder that counts into the model named by the run attributes ``run``."""
+        run = sendable_names(run)
         with self._lock:
             known = self._runs.get(run)
             if known is None and len(self._runs) >= MODELS_MAX:

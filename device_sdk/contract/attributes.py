@@ -93,9 +93,19 @@ BUDGET_STATE: Final = "edge.budget.state"
 SDK_LEVEL: Final = "edge.sdk.level"
 PRIVACY_MECHANISM: Final = "edge.privacy.mechanism"
 PRIVACY_EPSILON: Final = "edge.privacy.epsilon"
+PRIVACY_CATEGORIES: Final = "edge.privacy.categories"
 CPU_MODE: Final = "cpu.mode"
 HW_ID: Final = "hw.id"
 OVERFLOW: Final = "otel.metric.overflow"
+RANDOMISED_KEYS: Final = (PRIVACY_MECHANISM, PRIVACY_EPSILON, PRIVACY_CATEGORIES)
+"""Attributes of a point whose counts were randomised on the device, beside those of its metric."""
+
+VALUE_LENGTH_MAX: Final = 128
+"""Most characters of a text value; labels have at most ``LABEL_LENGTH_MAX``."""
+LIST_LENGTH_MAX: Final = 64
+"""Most members of an event's list of texts."""
+SERIES_MAX: Final = 1500
+"""Most series of one process over all metrics; each metric has its own bound besides."""
 
 OTHER: Final = "_OTHER"
 """The value that stands for whatever is outside a closed vocabulary (OpenTelemetry's fallback word)."""
@@ -325,11 +335,12 @@ class BudgetState(StrEnum):
 
 
 class PrivacyReason(StrEnum):
-    """Why the allow-list kept something on the device."""
+    """Why something was kept on the device; ``wrong_type`` is a value of another kind than the contract's row."""
 
     UNKNOWN_NAME = "unknown_name"
     UNKNOWN_ATTRIBUTE = "unknown_attribute"
     FREE_TEXT = "free_text"
+    WRONG_TYPE = "wrong_type"
     OVER_CLIP = "over_clip"
 
 

@@ -10,6 +10,7 @@ from device_sdk.contract.buckets import N1_BOUNDS, U1_BOUNDS
 from device_sdk.contract.emitting import EMITTING
 from device_sdk.contract.events import COMMON_KEYS, EVENTS
 from device_sdk.contract.metrics import CONTRACT_VERSION, INSTRUMENTS, SCOPE_NAME, Instrument, Kind
+from device_sdk.contract.vocabulary import WORDS
 
 _KINDS = {
     Kind.EXPONENTIAL: "exponential histogram",
@@ -40,6 +41,11 @@ def contract_document() -> str:
         " side, coarsened beyond. A feature is bucketed as (x - c) / u of its grid `c=<centre>;u=<unit>` with zero"
         " threshold 1/50, both signs, clipped to 2^10 units."
     )
+    besides = (
+        f"Texts have at most {a.VALUE_LENGTH_MAX} characters. A process has at most {a.SERIES_MAX} series; beyond that,"
+        f" or a metric's own bound, points become one with `{a.OVERFLOW}` = true and {_codes(a.MODEL_KEYS)}. Counts"
+        f" that were randomised on the device also carry {_codes(a.RANDOMISED_KEYS)}."
+    )
     events = [(f"`{e.name}`", e.severity.name, _codes(e.attributes), e.meaning + _mark(e.reserved)) for e in EVENTS]
     words = [(f"`{key}`", ", ".join(f"`{word}`" for word in values)) for key, values in _words()]
     parts = [
@@ -47,6 +53,7 @@ def contract_document() -> str:
         intro,
         EMITTING.rstrip(),
         "## Metrics",
+        besides,
         _metric_table(sent),
         "Reserved names (not sent yet):",
         _metric_table(reserved),
@@ -83,28 +90,9 @@ def _kind(instrument: Instrument) -> str:
 
 
 def _words() -> list[tuple[str, list[str]]]:
-    return [
-        (a.ERROR_TYPE, list(a.ErrorType)),
-        (a.INFERENCE_PHASE, list(a.Phase)),
-        (a.INFERENCE_ROUTE, list(a.Route)),
-        (a.FEATURE_STATE, list(a.FeatureState)),
-        (a.SESSION_END_REASON, [f"{r} (expected)" if r in a.EXPECTED_ENDS else str(r) for r in a.EndReason]),
-        (a.LOSS_REASON, list(a.LossReason)),
-        (a.CLOCK_SOURCE, list(a.ClockSource)),
-        (a.LOAD_STAGE, list(a.LoadStage)),
-        (a.STARTUP_FROM, list(a.StartupFrom)),
-        (a.PIPELINE_STAGE, list(a.PipelineStage)),
-        (a.OUTPUT_OUTCOME, list(a.Outcome)),
-        (a.ENERGY_SOURCE, list(a.EnergySource)),
-        (a.SELFTEST_TRIGGER, list(a.SelftestTrigger)),
-        (a.TEST_STATUS, list(a.CaseStatus)),
-        (a.THROTTLE_CAUSE, list(a.ThrottleCause)),
-        (a.BUDGET_NAME, list(a.BudgetName)),
-        (a.BUDGET_STATE, list(a.BudgetState)),
-        (a.PRIVACY_REASON, list(a.PrivacyReason)),
-        (a.UPDATE_TARGET, list(a.UpdateTarget)),
-        (a.UPDATE_PHASE, list(a.UpdatePhase)),
-    ]
+    told = {key: list(words) for key, words in WORDS.items()}
+    told[a.SESSION_END_REASON] = [f"{r} (expected)" if r in a.EXPECTED_ENDS else str(r) for r in a.EndReason]
+    return list(told.items())
 
 
 @cache

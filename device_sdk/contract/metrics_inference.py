@@ -24,7 +24,7 @@ INPUT_SIZE: Final = Instrument(
 )  # fmt: skip
 SIGNAL_SAMPLES: Final = Instrument(
     "edge.signal.samples", Kind.COUNTER, "{sample}", a.MODEL_KEYS,
-    "Samples whose tensors were folded into signals: the share to re-weight by when signals are sampled.", 4,
+    "Samples whose tensors were folded into signals: the share to re-weight by when signals are sampled.", 16,
 )  # fmt: skip
 LOAD_DURATION: Final = Instrument(
     "edge.model.load.duration", Kind.EXPONENTIAL, "s",

@@ -82,5 +82,6 @@ PRIVACY_EPSILON_SPENT: Final = Instrument(
 )  # fmt: skip
 PRIVACY_REFUSED: Final = Instrument(
     "edge.privacy.refused", Kind.COUNTER, "{measurement}", (a.PRIVACY_REASON,),
-    "Attributes the allow-list kept on the device.", 4,
+    "What was kept on the device: attributes, points and events outside the contract, and observations over the clip.",
+    5,
 )  # fmt: skip

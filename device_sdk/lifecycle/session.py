@@ -21,7 +21,7 @@ from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital, read_session
 from device_sdk.lifecycle.resource import resource_of
 from device_sdk.lifecycle.state import Installation, StateDir
 from device_sdk.points import EventAttributes
-from device_sdk.privacy import allowed_resource
+from device_sdk.privacy import Gate, allowed_resource
 from device_sdk.sending.otlp import Encoder
 from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.spool import LOGS, METRICS, Spool
@@ -34,6 +34,7 @@ class Session:
         self._config = config
         self._clock = clock
         self._ledger = ledger
+        self._gate = Gate()
         self._state = _open_state(config.state_dir)
         try:
             installation = self._state.installation()
@@ -71,7 +72,7 @@ class Session:
     def _begin(self, previous: SessionHeader | None) -> None:
         """Start: a fresh stream, its start event, its mark."""
         now = self.now_ns()
-        self.stream = Stream(self._resource, started_ns=now)
+        self.stream = Stream(self._resource, self._gate, started_ns=now)
         self.vital = Vital(last_sign_ns=now)
         attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
         if previous is not None:
@@ -128,7 +129,7 @@ class Session:
             encoded = encode_event(
                 encoder,
                 event,
-                attributes,
+                self._gate.event(event, attributes, self._ledger) or [],
                 instance_id=header.instance_id,
                 session_id=header.session_id,
                 number=number,
@@ -151,8 +152,9 @@ class Session:
 
     def emit(self, event: Event, attributes: EventAttributes, *, severity: int | None = None) -> None:
         """Queue one event, on disk at once: events are few and a crash must not eat them."""
-        encoded = self.stream.event(event, attributes, time_ns=self.now_ns(), severity=severity)
-        self.spool.put(LOGS, encoded, durable=True)
+        encoded = self.stream.event(event, attributes, self._ledger, time_ns=self.now_ns(), severity=severity)
+        if encoded is not None:
+            self.spool.put(LOGS, encoded, durable=True)
 
     def envelope(self) -> bytes:
         """Return the envelope of one attempt to send."""

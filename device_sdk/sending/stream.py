@@ -11,7 +11,7 @@ from device_sdk.contract.attributes import ClockSource
 from device_sdk.contract.events import Event
 from device_sdk.ledger import Ledger
 from device_sdk.points import EventAttributes, Points
-from device_sdk.privacy import AttributeValue
+from device_sdk.privacy import Account, AttributeValue, Gate
 from device_sdk.sending.otlp import Encoder
 
 Emitter = Callable[[Points], None]
@@ -20,10 +20,11 @@ Emitter = Callable[[Points], None]
 class Stream:
     """Encodes windows and events under one ``service.instance.id``; the caller serialises calls."""
 
-    def __init__(self, resource: dict[str, AttributeValue], *, started_ns: int) -> None:
+    def __init__(self, resource: dict[str, AttributeValue], gate: Gate, *, started_ns: int) -> None:
         self.instance_id = str(uuid.uuid4())
         self.session_id = str(uuid.uuid4())
         self.resource = {**resource, a.SERVICE_INSTANCE_ID: self.instance_id}
+        self._gate = gate
         self.started_ns = started_ns
         self.window_start_ns = started_ns
         self.next_sequence = 0
@@ -39,9 +40,10 @@ class Stream:
 
     def close_window(self, end_ns: int, observed_ns: int, ledger: Ledger, emitters: Iterable[Emitter]) -> bytes:
         """Return the window ``(start, end_ns]`` as bytes and begin the next one at ``end_ns``."""
-        points = Points()
+        measured = Points()
         for emit in emitters:
-            emit(points)
+            emit(measured)
+        points = self._gate.window(measured, ledger)
         points.add(m.SESSION_TIME.name, observed_ns / 1e9)
         ledger.emit(points)
         points.add(m.WINDOW_SEQUENCE.name, self.next_sequence)
@@ -52,12 +54,23 @@ class Stream:
         self.next_sequence += 1
         return encoded
 
-    def event(self, event: Event, attributes: EventAttributes, *, time_ns: int, severity: int | None = None) -> bytes:
-        """Return one event of this session as bytes."""
+    def event(
+        self,
+        event: Event,
+        attributes: EventAttributes,
+        account: Account,
+        *,
+        time_ns: int,
+        severity: int | None = None,
+    ) -> bytes | None:
+        """Return one event of this session as bytes, None when the gate does not let it pass."""
+        admitted = self._gate.event(event, attributes, account)
+        if admitted is None:
+            return None
         encoded = encode_event(
             self.encoder,
             event,
-            attributes,
+            admitted,
             instance_id=self.instance_id,
             session_id=self.session_id,
             number=self.next_event,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from device_sdk.contract.attributes import VALUE_LENGTH_MAX
 from device_sdk.errors import SignalsError, nearest
 
 COLUMN: Final = "column"
@@ -85,6 +86,9 @@ class Signals:
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        long = [name for name in self.classes if not 1 <= len(name) <= VALUE_LENGTH_MAX]
+        if long:
+            raise SignalsError(f"class {long[0][:40]!r}: a class name has 1 to {VALUE_LENGTH_MAX} characters")
         if self.output not in OUTPUT_KINDS:
             raise SignalsError(f"output {self.output!r}: {nearest(str(self.output), OUTPUT_KINDS)}")
         if len(self.features) > FEATURES_MAX:

@@ -50,7 +50,7 @@ class OutputSummary:
     """One output of a model, once its kind is known: probabilities, logits, a value, or nothing to watch."""
 
     def __init__(self, name: str, signals: Signals) -> None:
-        self.name = name
+        self.name = name[: a.VALUE_LENGTH_MAX]
         self.kind = signals.output
         self._signals = signals
         self._classifier: ClassifierSummary | None = None

@@ -1,4 +1,4 @@
-"""The allow-list that stands between a device and the network: resource attributes, named, or not sent."""
+"""The allow-list of resource attributes: named in the contract, or not sent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from device_sdk.contract.attributes import (
     LABEL_COUNT_MAX,
     LABEL_LENGTH_MAX,
     LABEL_PREFIX,
+    MODEL_KEYS,
+    MODEL_NAME,
     RESOURCE_KEYS,
+    VALUE_LENGTH_MAX,
+    PrivacyReason,
 )
+from device_sdk.errors import ModelNameError
+from device_sdk.points import AttributePairs
 
-UNKNOWN_ATTRIBUTE: Final = "unknown_attribute"
-FREE_TEXT: Final = "free_text"
-VALUE_LENGTH_MAX: Final = 128
 FLAGS_MAX: Final = 16
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
@@ -37,7 +40,7 @@ def allowed_resource(pairs: Iterable[tuple[str, object]]) -> tuple[dict[str, Att
         if reason is None and key.startswith(LABEL_PREFIX) and key not in kept:
             labels += 1
             if labels > LABEL_COUNT_MAX:
-                reason = UNKNOWN_ATTRIBUTE
+                reason = PrivacyReason.UNKNOWN_ATTRIBUTE
         if reason is not None:
             refused[reason] += 1
             keys.append(key)
@@ -46,17 +49,32 @@ def allowed_resource(pairs: Iterable[tuple[str, object]]) -> tuple[dict[str, Att
     return kept, refused, keys
 
 
+def sendable_names(run: AttributePairs) -> AttributePairs:
+    """Return the attributes that name a model and its runtime as text that the gate lets pass.
+
+    Raise ``ModelNameError`` for a model name or version that is empty or too long: cut short, two could become one.
+    """
+    names = []
+    for key, value in run:
+        text = str(value)
+        if key in MODEL_KEYS and not 1 <= len(text) <= VALUE_LENGTH_MAX:
+            what = "model=" if key == MODEL_NAME else "version="
+            raise ModelNameError(f"{what}{text[:40]!r} has {len(text)} characters; give 1 to {VALUE_LENGTH_MAX}")
+        names.append((key, text[:VALUE_LENGTH_MAX]))
+    return tuple(names)
+
+
 def _refusal(key: str, value: object) -> str | None:
     label = key.startswith(LABEL_PREFIX) and len(key) > len(LABEL_PREFIX)
     if key not in RESOURCE_KEYS and not label:
-        return UNKNOWN_ATTRIBUTE
+        return PrivacyReason.UNKNOWN_ATTRIBUTE
     if key == FLAGS:
         listed = isinstance(value, (list, tuple)) and len(value) <= FLAGS_MAX
-        return None if listed and all(len(str(flag)) <= VALUE_LENGTH_MAX for flag in value) else FREE_TEXT  # type: ignore[attr-defined]
+        return None if listed and all(len(str(flag)) <= VALUE_LENGTH_MAX for flag in value) else PrivacyReason.FREE_TEXT  # type: ignore[attr-defined]
     if not isinstance(value, (str, bool, int, float)) and value is not None:
-        return FREE_TEXT
+        return PrivacyReason.FREE_TEXT
     longest = LABEL_LENGTH_MAX if label else VALUE_LENGTH_MAX
-    return FREE_TEXT if len(str(value)) > longest else None
+    return PrivacyReason.FREE_TEXT if len(str(value)) > longest else None
 
 
 def _normal(value: object) -> AttributeValue:
