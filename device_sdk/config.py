@@ -21,7 +21,7 @@ SPOOL_MODES: Final = ("memory", "durable")
 _ENV_NAMES: Final = frozenset(
     {
         "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
-        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "RAISE",
+        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "OVERHEAD_BUDGET", "RAISE",
     }
 )  # fmt: skip
 """What may follow the prefix; any other name in the environment is a typing error and is reported as one."""
@@ -51,6 +51,7 @@ class Config:
     spool_bytes: int
     certificate: str | None
     compressed: bool
+    overhead_budget: float
 
 
 def resolve(
@@ -63,6 +64,7 @@ def resolve(
     resource: Mapping[str, object] | None = None,
     enabled: bool | None = None,
     spool: str | None = None,
+    overhead_budget: float | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Return the effective settings; raise ``ConfigError`` naming the setting, its value and the nearest valid one."""
@@ -76,6 +78,9 @@ def resolve(
     if mode not in SPOOL_MODES:
         raise ConfigError(f"spool={mode!r}: {nearest(str(mode), SPOOL_MODES)}")
     given_token, token_file = _token(token, env)
+    budget = overhead_budget if overhead_budget is not None else _number(env, "OVERHEAD_BUDGET", 0.05)
+    if not 0.001 <= budget <= 1:
+        raise ConfigError(f"overhead_budget={budget!r}: a share of inference time, from 0.001 to 1 (0.05 is 5 %)")
     directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR")
     signals_path = env.get(ENV_PREFIX + "SIGNALS")
     return Config(
@@ -95,6 +100,7 @@ def resolve(
         spool_bytes=int(_number(env, "SPOOL_BYTES", 64 * 1024 * 1024)),
         certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
+        overhead_budget=float(budget),
     )
 
 

@@ -13,7 +13,7 @@ from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
-from device_sdk.contract.attributes import EndReason, LossReason
+from device_sdk.contract.attributes import EndReason, LossReason, SignalLevel
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, renew_after_fork
 from device_sdk.host.process import HostReader
@@ -28,6 +28,7 @@ from device_sdk.sending.transport import HttpTransport
 from device_sdk.signals import Signals
 from device_sdk.signals.models import ModelInputs, ModelRuns
 from device_sdk.signals.recorder import Recorder
+from device_sdk.signals.sampling import Sampling
 from device_sdk.spool import LOGS, METRICS
 
 MODELS_MAX: Final = 16
@@ -35,7 +36,6 @@ MODELS_MAX: Final = 16
 CATCH_UP_WINDOWS_MAX: Final = 48
 """Most windows closed in one go when time has moved on; beyond, one window covers the whole gap."""
 _IDLE_FOLD_S: Final = 1.0
-_BUSY_FOLD_S: Final = 0.05
 _SEND_ROUND_S: Final = 60.0
 _ROWS_MAX_MANUAL: Final = 256
 _ROWS_MAX: Final = 2048
@@ -55,6 +55,7 @@ class Engine(ExceptionSink):
         self._runs: dict[AttributePairs, ModelRuns] = {}
         self._inputs: dict[tuple[str, str], ModelInputs] = {}
         self._recorders: list[Recorder] = []
+        self._governed = (SignalLevel.FULL, 1)
         self._host = None if clock.manual else HostReader()  # a simulated device has no process of its own
         self._used_disk = False
         self._dormant = False
@@ -94,6 +95,7 @@ class Engine(ExceptionSink):
             recorder = Recorder(
                 known,
                 signals,
+                sampling=self._sampling(),
                 perf_ns=self.clock.perf_ns,
                 rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
                 on_full=self._recorder_full,
@@ -101,6 +103,26 @@ class Engine(ExceptionSink):
             )
             self._recorders.append(recorder)
             return recorder
+
+    def govern(self, level: SignalLevel, every: int = 1) -> None:
+        """Set the most that is looked at: the level, and tensors of at most one run in ``every``; counts stay exact.
+
+        For settings that come from outside (a file, the collector); the device's own budget may take less but never
+        more. Takes effect with the next copied run of each session, for sessions wrapped later too. Raises
+        ``ValueError`` for an unknown level or a stride below 1.
+        """
+        level = SignalLevel(level)
+        if every < 1:
+            raise ValueError(f"every={every}: look at one run in 1 or more")
+        with self._lock:
+            self._governed = (level, int(every))
+            for recorder in self._recorders:
+                recorder.sampling.limit(*self._governed)
+
+    def _sampling(self) -> Sampling:
+        sampling = Sampling(None if self.clock.manual else self.config.overhead_budget)
+        sampling.limit(*self._governed)
+        return sampling
 
     def _recorder_full(self, recorder: Recorder, must: bool) -> bool:
         """Make room: inline when it must be (counts are never dropped) or when there is no thread; else ask for it."""
@@ -224,16 +246,16 @@ class Engine(ExceptionSink):
             thread.start()
 
     def _fold_loop(self) -> None:
-        stop, wake, busy = self._stop, self._wake, False
+        stop, wake = self._stop, self._wake
         while not stop.is_set():
             left_s = _IDLE_FOLD_S if self._dormant else max(0.0, (self._due_ns - self.session.now_ns()) / 1e9)
-            wake.wait(min(left_s + 0.001, _BUSY_FOLD_S if busy else _IDLE_FOLD_S))
+            wake.wait(min(left_s + 0.001, _IDLE_FOLD_S))
             wake.clear()
             if stop.is_set():
                 return
             with guard("folding"):
                 if self._awake():
-                    busy = self.fold() > _ROWS_MAX // 8
+                    self.fold()
                     self.step()
 
     def _send_loop(self) -> None:

@@ -52,7 +52,8 @@ class Monitor:
     ``endpoint`` is the collector's base address, ``token`` its bearer token, ``state_dir`` a directory of this
     Monitor's own, ``window_s`` the length of a summary window, ``device_id`` an opt-in stable id, ``resource``
     attributes such as ``edge.device.tier``, ``signals`` what to watch (one ``Signals`` for all models or a mapping by
-    model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``. Each
+    model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``,
+    ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors. Each
     argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``; OpenTelemetry's exporter variables are honoured.
 
     Construction raises ``ConfigError`` for a value that cannot work and ``StateDirError`` when another Monitor holds
@@ -71,6 +72,7 @@ class Monitor:
         enabled: bool | None = None,
         spool: Literal["memory", "durable"] | None = None,
         clock: Clock | None = None,
+        overhead_budget: float | None = None,
     ) -> None:
         self.config: Config = resolve(
             endpoint=endpoint,
@@ -81,6 +83,7 @@ class Monitor:
             resource=resource,
             enabled=enabled,
             spool=spool,
+            overhead_budget=overhead_budget,
         )
         self._signals = _declared(signals, self.config)
         self._measured: dict[tuple[str, str], Recorder] = {}

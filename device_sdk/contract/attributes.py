@@ -207,6 +207,14 @@ class FeatureState(StrEnum):
     UNSEEN = "unseen"
 
 
+class SignalLevel(StrEnum):
+    """How much is looked at: ``off`` counts and times runs only, ``outputs`` adds outputs, ``full`` input features."""
+
+    OFF = "off"
+    OUTPUTS = "outputs"
+    FULL = "full"
+
+
 class EndReason(StrEnum):
     """How a session ended; see ``EXPECTED_ENDS`` for which of them count against stability."""
 

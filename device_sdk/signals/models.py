@@ -108,13 +108,13 @@ class ModelRuns:
         """Return the summary of one output; the first session of a model decides what it is."""
         return self.outputs.setdefault(name, OutputSummary(name, signals))
 
-    def add_runs(self, durations_ns: list[int], samples: int, phase: Phase, error: str = "") -> None:
+    def add_runs(self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "") -> None:
         """Add runs that took so long and answered so many samples, all of one phase and error type ('' for none)."""
         key = (phase, error)
         histogram = self._durations.get(key)
         if histogram is None:
             histogram = self._durations[key] = DurationHistogram()
-        histogram.add(np.array(durations_ns, dtype=np.int64))
+        histogram.add(durations_ns)
         self._samples[error] = self._samples.get(error, 0) + samples
 
     def emit(self, points: Points) -> None:
