@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 from device_sdk.clock import Clock, SystemClock
 from device_sdk.config import Config, resolve
@@ -19,31 +18,13 @@ from device_sdk.contract.attributes import EndReason
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
 from device_sdk.points import AttributePairs
-from device_sdk.runtimes import onnxruntime as ort
+from device_sdk.runtimes import RUNTIMES, runtime_of
+from device_sdk.runtimes.adapter import Facts, Label, Probe
+from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured
 from device_sdk.signals import Signals, load_signals, signals_beside
-from device_sdk.signals.recorder import Adapter, Recorder
+from device_sdk.signals.recorder import Recorder
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 _S = TypeVar("_S")
-
-
-class Measure(Protocol):
-    """What ``Monitor.measure`` returns: use it in ``with`` or as a decorator."""
-
-    def __enter__(self) -> object:
-        """Start the time."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> bool | None:
-        """Count the run; an exception is counted by its type and passes on."""
-        ...
-
-    def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]:
-        """Return ``function``, measured at every call."""
-        ...
 
 
 class Monitor:
@@ -106,51 +87,41 @@ class Monitor:
         """
         if self._engine is None:
             return session
-        if not ort.is_session(session):
+        runtime = runtime_of(session)
+        if runtime is None:
+            known = ", ".join(known.NAME for known in RUNTIMES)
             raise ConfigError(
-                f"wrap() takes an onnxruntime.InferenceSession, not {type(session).__name__}; "
+                f"wrap() takes a session of one of {known}, not {type(session).__name__}; "
                 "measure() times any other callable"
             )
+        label, start = Label(model or "", version or ""), functools.partial(self._probe, self._engine, signals)
         try:
-            return cast(_S, self._wrapped(self._engine, session, model, version, signals))
+            return cast(_S, runtime.attach(session, label, start))
         except DeviceSdkError:
             raise
         except Exception as error:  # noqa: BLE001 - the host keeps its working session whatever goes wrong in here
             swallow("wrapping a session", error)
             return session
 
-    def _wrapped(
-        self, engine: Engine, session: Any, model: str | None, version: str | None, signals: Signals | None
-    ) -> ort.WrappedSession:
-        facts = ort.facts_of(session, model, version)
-        run: AttributePairs = (
-            (a.MODEL_NAME, facts.model),
-            (a.MODEL_VERSION, facts.version),
-            (a.RUNTIME_NAME, ort.RUNTIME_NAME),
-            (a.RUNTIME_VERSION, facts.runtime_version),
-            (a.PROVIDER_NAME, facts.provider),
-        )
-        recorder = engine.recorder(run, signals or self._signals_for(facts.model, facts.model_path))
-        engine.emit_event(e.MODEL_LOADED, [*run, (a.PROVIDER_REQUESTED, facts.providers_requested)])
-        adapter = Adapter(facts.inputs, facts.outputs, ort.classify_error, facts.samples_of)
-        measured = recorder.bind(session.run, adapter)
-        wrapped = ort.WrappedSession(session, measured, functools.partial(_timed, recorder))
-        weakref.finalize(measured, setattr, recorder, "retired", True).atexit = False
-        return wrapped
+    def _probe(self, engine: Engine, signals: Signals | None, facts: Facts) -> Probe:
+        """Begin to measure a session: its recorder, and the event that tells of it."""
+        recorder = engine.recorder(facts.run, signals or self._signals_for(facts.model, facts.model_path))
+        engine.emit_event(e.MODEL_LOADED, [*facts.run, (a.PROVIDER_REQUESTED, ",".join(facts.requested))])
+        return Probe(recorder, facts)
 
     def measure(self, model: str, version: str = "0", *, samples: int = 1) -> Measure:
-        """Time any block or callable as an inference of ``model``: ``with monitor.measure("ocr"): ...`` or decorator.
+        """Time any block, function or async function as an inference of ``model``, in ``with`` or as a decorator.
 
         An exception is counted by its type and passes on unchanged.
         """
         if self._engine is None:
-            return _Nothing()
+            return Unmeasured()
         key = (model, version)
         recorder = self._measured.get(key)
         if recorder is None:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
             recorder = self._measured.setdefault(key, self._engine.recorder(run, Signals(output="none")))
-        return _Measure(recorder, samples)
+        return CallableMeasure(recorder, samples)
 
     def _signals_for(self, model: str, path: str | None) -> Signals:
         if isinstance(self._signals, Signals):
@@ -244,53 +215,3 @@ def _close_at_exit(reference: weakref.ref[Engine]) -> None:
     if engine is not None:
         with guard("closing at exit"):
             engine.close(5.0)
-
-
-def _timed(recorder: Recorder, inner: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``inner``, timed and counted as one sample a call, tensors unseen."""
-    measure = _Measure(recorder, 1)
-    return measure(inner)
-
-
-class _Measure:
-    """One measured block; as a decorator it makes a new block for every call, so calls may overlap."""
-
-    def __init__(self, recorder: Recorder, samples: int) -> None:
-        self._recorder = recorder
-        self._samples = samples
-        self._started_ns: list[int] = []
-
-    def __enter__(self) -> None:
-        self._started_ns.append(self._recorder.perf_ns())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        elapsed_ns = self._recorder.perf_ns() - self._started_ns.pop()
-        with guard("measuring a block"):
-            if error is None:
-                self._recorder.measured(elapsed_ns, self._samples)
-            else:
-                self._recorder.failed(elapsed_ns, ort.classify_error(error), self._samples)
-
-    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        recorder, samples = self._recorder, self._samples
-
-        @functools.wraps(function)
-        def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            with _Measure(recorder, samples):
-                return function(*args, **kwargs)
-
-        return measured
-
-
-class _Nothing(contextlib.AbstractContextManager[None]):
-    """What ``measure`` gives when the Monitor is disabled."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        return function

@@ -1,171 +1,89 @@
 """ONNX Runtime: a session that measures itself and otherwise is the session it wraps.
 
-The package is never imported here: devices carry it under vendor names. Sessions and errors are recognised by class
-name.
+The package is never imported here: devices carry it under vendor names. All ways to run are measured: ``run``,
+``run_with_iobinding``, ``run_with_ort_values`` and ``run_async``, whose callback comes on a thread of the runtime's.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, SupportsIndex
 
-import numpy as np
+from device_sdk.errors import guard
+from device_sdk.runtimes.adapter import Facts, Label, Probe, name_of
 
-from device_sdk.contract.attributes import ErrorType
-from device_sdk.errors import ModelNameError, guard
-
-RUNTIME_NAME: Final = "onnxruntime"
+NAME: Final = "onnxruntime"
 _INT64_MAX: Final = 2**63 - 1
-_HASH_CHUNK_BYTES: Final = 1 << 20
-
-_BY_CLASS: Final[dict[str, ErrorType]] = {
-    "NoSuchFile": ErrorType.LOAD_FAILED,
-    "NoModel": ErrorType.LOAD_FAILED,
-    "InvalidGraph": ErrorType.LOAD_FAILED,
-    "InvalidProtobuf": ErrorType.LOAD_FAILED,
-    "ModelLoadCanceled": ErrorType.CANCELLED,
-    "ModelRequiresCompilation": ErrorType.LOAD_FAILED,
-    "NotImplemented": ErrorType.UNSUPPORTED_OPERATOR,
-    "EPFail": ErrorType.PROVIDER_FAILED,
-    "EngineError": ErrorType.PROVIDER_FAILED,
-    "DeviceReset": ErrorType.PROVIDER_FAILED,
-    "MemoryError": ErrorType.OUT_OF_MEMORY,
-    "TimeoutError": ErrorType.TIMEOUT,
-    "KeyboardInterrupt": ErrorType.CANCELLED,
-    "CancelledError": ErrorType.CANCELLED,
-}
-_BY_MESSAGE: Final[tuple[tuple[str, ErrorType], ...]] = (
-    ("unexpected input data type", ErrorType.TYPE_MISMATCH),
-    ("invalid dimensions", ErrorType.SHAPE_MISMATCH),
-    ("invalid rank", ErrorType.SHAPE_MISMATCH),
-    ("shape mismatch", ErrorType.SHAPE_MISMATCH),
-    ("dimension mismatch", ErrorType.SHAPE_MISMATCH),
-    ("incompatible dimensions", ErrorType.SHAPE_MISMATCH),
-    ("out of memory", ErrorType.OUT_OF_MEMORY),
-    ("failed to allocate", ErrorType.OUT_OF_MEMORY),
-    ("bad_alloc", ErrorType.OUT_OF_MEMORY),
-    ("terminate flag", ErrorType.CANCELLED),
-    ("timed out", ErrorType.TIMEOUT),
-    ("not implemented", ErrorType.UNSUPPORTED_OPERATOR),
-)
+_VIEWED_ELEMENTS_MAX: Final = 1 << 20
+"""Largest ``OrtValue`` that is looked at."""
 
 
-def classify_error(error: BaseException) -> ErrorType:
-    """Return the contract's word for what a run raised, by class name first and message second."""
-    for kind in type(error).__mro__:
-        if kind.__name__ in _BY_CLASS:
-            return _BY_CLASS[kind.__name__]
-    message = str(error).lower()
-    for fragment, word in _BY_MESSAGE:
-        if fragment in message:
-            return word
-    return ErrorType.OTHER
-
-
-def is_session(session: object) -> bool:
+def recognises(session: object) -> bool:
     """Say whether an object looks like an inference session of ONNX Runtime or of one of its vendor builds."""
     return all(callable(getattr(session, name, None)) for name in ("run", "get_inputs", "get_outputs"))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
-    """What a session says about itself, asked once when it is wrapped."""
-
-    model: str
-    version: str
-    model_path: str | None
-    runtime_version: str
-    provider: str
-    providers_requested: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    leading_axis_is_batch: bool
-
-    def samples_of(self, feed: Mapping[str, Any], result: Sequence[Any] | None) -> int:
-        """Return the number of samples of one run: the length of the batch axis, 1 without such an axis."""
-        first = feed.get(self.inputs[0]) if self.inputs else None
-        if not isinstance(first, np.ndarray) or first.ndim < 2:
-            return 1
-        if self.leading_axis_is_batch:
-            return int(first.shape[0])
-        answer = result[0] if result else None
-        same = isinstance(answer, np.ndarray) and answer.ndim >= 1 and answer.shape[0] == first.shape[0]
-        return int(first.shape[0]) if same else 1
+def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> WrappedSession:
+    """Return the session, measured."""
+    return WrappedSession(session, start(_facts(session, label)))
 
 
-def facts_of(session: Any, model: str | None, version: str | None) -> SessionFacts:
-    """Ask a session for its facts; raise ``ModelNameError`` when it was made from bytes and no names were given."""
-    path = _model_path(session)
-    if path is None and (not model or not version):
-        missing = "model= and version=" if not model and not version else "model=" if not model else "version="
-        raise ModelNameError(
-            f"this session was not made from a file, so it has no name of its own: pass {missing} to wrap()"
-        )
-    inputs = session.get_inputs()
+def _facts(session: Any, label: Label) -> Facts:
+    path = getattr(session, "_model_path", None)
+    model, version, digest = name_of(str(path) if path else None, label, _declared_version(session))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     first_axis = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    providers = _providers(session)
     module = sys.modules.get("onnxruntime") or sys.modules.get(type(session).__module__.partition(".")[0])
-    return SessionFacts(
-        model=model or Path(path or "").stem,
-        version=version or _version(session, path or ""),
-        model_path=path,
+    providers = _providers(session)
+    return Facts(
+        model=model,
+        version=version,
+        runtime=NAME,
         runtime_version=str(getattr(module, "__version__", "unknown")),
-        provider=providers[0] if providers else "unknown",
-        providers_requested=",".join(providers),
         inputs=tuple(item.name for item in inputs),
-        outputs=tuple(item.name for item in session.get_outputs()),
-        leading_axis_is_batch=not isinstance(first_axis, int) or first_axis == 1,
+        outputs=tuple(item.name for item in outputs),
+        batched=not isinstance(first_axis, int) or first_axis == 1,
+        providers=providers,
+        requested=label.requested or providers,
+        model_path=str(path) if path else None,
+        digest=digest,
     )
 
 
-def _providers(session: Any) -> list[str]:
+def _providers(session: Any) -> tuple[str, ...]:
     with guard("reading the session's providers"):
-        return [str(name) for name in session.get_providers()]
-    return []
+        return tuple(str(name) for name in session.get_providers())
+    return ()
 
 
-def _model_path(session: Any) -> str | None:
-    path = getattr(session, "_model_path", None)
-    return str(path) if path else None
-
-
-def _version(session: Any, path: str) -> str:
-    """Return the metadata's version unless it is a converter's 0 or int64 maximum, else 8 hex digits of the file."""
+def _declared_version(session: Any) -> str:
+    """Return the version in the model's metadata, '' for a converter's 0 or int64 maximum."""
     with guard("reading the model's metadata"):
         declared = int(session.get_modelmeta().version)
-        if declared not in (0, _INT64_MAX):
-            return str(declared)
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise ModelNameError(f"model file {path}: {error.strerror}; pass version= to wrap()") from None
-    return digest.hexdigest()[:8]
+        return "" if declared in (0, _INT64_MAX) else str(declared)
+    return ""
 
 
 class WrappedSession:
-    """An inference session whose ``run`` is measured; everything else is the wrapped session's own.
+    """An inference session whose runs are measured; everything else is the wrapped session's own.
 
-    ``isinstance(wrapped, InferenceSession)`` stays true. ``run_with_iobinding`` and ``run_with_ort_values`` are timed
-    and counted without looking at tensors; ``run_async`` passes through unmeasured.
+    ``isinstance(wrapped, InferenceSession)`` stays true.
     """
 
-    def __init__(
-        self, session: Any, run: Callable[..., Any], timed: Callable[[Callable[..., Any]], Callable[..., Any]]
-    ) -> None:
+    def __init__(self, session: Any, probe: Probe) -> None:
         own = self.__dict__
         own["_session"] = session
-        own["run"] = run
-        for name in ("run_with_iobinding", "run_with_ort_values"):
+        own["run"] = probe.bind(session.run)
+        for name, measured in (
+            ("run_with_iobinding", _measured_iobinding),
+            ("run_with_ort_values", _measured_ort_values),
+            ("run_async", _measured_async),
+        ):
             original = getattr(session, name, None)
             if callable(original):
-                own[name] = timed(original)
+                own[name] = measured(original, probe)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -192,3 +110,122 @@ class WrappedSession:
 
     def __repr__(self) -> str:
         return f"<measured {self._session!r}>"
+
+
+def _measured_async(original: Callable[..., Any], probe: Probe) -> Callable[..., Any]:
+    """Return ``run_async`` that is timed from the call to the callback; the caller's callback is called as before."""
+    perf_ns = probe.recorder.perf_ns
+
+    def run_async(output_names: Any, input_feed: Any, callback: Any, user_data: Any, run_options: Any = None) -> Any:
+        started = perf_ns()
+
+        def called_back(results: Any, user_data: Any, error: str) -> None:
+            elapsed = perf_ns() - started
+            if error:
+                probe.failed(elapsed, error, input_feed)
+            else:
+                probe.ran(elapsed, output_names, input_feed, results)
+            callback(results, user_data, error)
+
+        try:
+            return original(output_names, input_feed, called_back, user_data, run_options)
+        except BaseException as error:
+            probe.failed(perf_ns() - started, error, input_feed)
+            raise
+
+    return run_async
+
+
+def _measured_ort_values(original: Callable[..., Any], probe: Probe) -> Callable[..., Any]:
+    """Return ``run_with_ort_values`` whose values are looked at in place where they lie in the processor's memory."""
+    inner = probe.bind(lambda names, feed, options: _Values(original(names, feed.values_by_name, options)))
+
+    def run_with_ort_values(output_names: Any, input_dict_ort_values: Any, run_options: Any = None) -> Any:
+        return inner(output_names, _ValueFeed(input_dict_ort_values), run_options).values
+
+    return run_with_ort_values
+
+
+def _measured_iobinding(original: Callable[..., Any], probe: Probe) -> Callable[..., Any]:
+    """Return ``run_with_iobinding`` whose bound values are looked at in place, once the run is over."""
+
+    def bound_outputs(_names: object, feed: _BoundFeed, options: Any) -> _Values:
+        original(feed.binding, options)
+        return _Values(feed.binding.get_outputs)
+
+    inner = probe.bind(bound_outputs)
+
+    def run_with_iobinding(iobinding: Any, run_options: Any = None) -> None:
+        names = list(getattr(iobinding, "_bound_outputs", ())) or None
+        inner(names, _BoundFeed(iobinding), run_options)
+
+    return run_with_iobinding
+
+
+class _Values(Sequence[Any]):
+    """``OrtValue`` results as arrays, made on demand without a copy; None where they cannot be looked at cheaply."""
+
+    __slots__ = ("_fetch", "_values")
+
+    def __init__(self, values: Any) -> None:
+        self._fetch = values if callable(values) else None
+        self._values = None if callable(values) else values
+
+    @property
+    def values(self) -> Any:
+        """What the runtime returned."""
+        if self._values is None and self._fetch is not None:
+            self._values = self._fetch()
+        return self._values
+
+    def __getitem__(self, at: Any) -> Any:
+        return _viewed(self.values[at])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class _ValueFeed(Mapping[str, Any]):
+    """A feed of ``OrtValue`` as arrays, made on demand and without a copy."""
+
+    __slots__ = ("values_by_name",)
+
+    def __init__(self, values_by_name: Mapping[str, Any]) -> None:
+        self.values_by_name = values_by_name
+
+    def __getitem__(self, name: str) -> Any:
+        return _viewed(self.values_by_name[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+
+class _BoundFeed(Mapping[str, Any]):
+    """The inputs of a binding as arrays, as far as it shows them: arrays of the caller's and bound ``OrtValue``."""
+
+    __slots__ = ("_arrays", "_bound", "binding")
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+        self._bound: Mapping[str, Any] = getattr(binding, "_bound_inputs", {})
+        self._arrays: Mapping[str, Any] = getattr(binding, "_numpy_obj_references", {})
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._bound[name]
+        return self._arrays.get(name) if value is None else _viewed(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bound)
+
+    def __len__(self) -> int:
+        return len(self._bound)
+
+
+def _viewed(value: Any) -> Any:
+    """Return an ``OrtValue`` as an array over its own memory, None when it lies on a device or is no plain tensor."""
+    if not value.is_tensor() or value.device_name() != "cpu" or math.prod(value.shape()) > _VIEWED_ELEMENTS_MAX:
+        return None
+    return value.numpy()

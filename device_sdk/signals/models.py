@@ -115,7 +115,8 @@ class ModelRuns:
         if histogram is None:
             histogram = self._durations[key] = DurationHistogram()
         histogram.add(durations_ns)
-        self._samples[error] = self._samples.get(error, 0) + samples
+        kind = str(error).partition(" ")[0]
+        self._samples[kind] = self._samples.get(kind, 0) + samples
 
     def emit(self, points: Points) -> None:
         """Add this window's points and start anew."""
@@ -131,4 +132,9 @@ class ModelRuns:
 
 
 def _with_error(attributes: AttributePairs, error: str) -> AttributePairs:
-    return (*attributes, (a.ERROR_TYPE, str(error))) if error else attributes
+    """Add the error: an ``ErrorType``, for an unsupported operator followed by a space and the operator's name."""
+    if not error:
+        return attributes
+    kind, _, operator = str(error).partition(" ")
+    named = ((a.UNSUPPORTED_OPERATOR, operator),) if operator else ()
+    return (*attributes, (a.ERROR_TYPE, kind), *named)

@@ -37,13 +37,15 @@ _IDLE_GAP: Final = 1023
 class Adapter:
     """What a runtime's module tells the recorder: names of inputs and outputs, and how to read errors and batches.
 
-    ``samples_of(feed, result)`` gets no result (None) when the run raised.
+    A result is a sequence in the order of the outputs, or a mapping by their names. ``samples_of(feed, result)`` gets
+    no result (None) when the run raised. ``classify`` returns an ``ErrorType``, for an unsupported operator followed by
+    a space and the operator's name.
     """
 
     inputs: Sequence[str]
     outputs: Sequence[str]
-    classify: Callable[[BaseException], ErrorType]
-    samples_of: Callable[[Mapping[str, Any], Sequence[Any] | None], int]
+    classify: Callable[[BaseException | str], str]
+    samples_of: Callable[[Mapping[str, Any], Sequence[Any] | Mapping[str, Any] | None], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class _Quick:
     in_shape: tuple[int, ...]
     in_ring: NDArray[Any] | None
     flat: slice | NDArray[np.intp] | None
-    out_at: int
+    out_at: Any
     out_shape: tuple[int, ...] | None
     out_ring: NDArray[Any] | None
 
@@ -88,11 +90,11 @@ class Recorder:
         self._overrun = 0
         self._planned = False
         self._phase = Phase.FIRST
-        self._answer_at: int | None = None
+        self._answer_at: Any = None
 
     # --- on the caller's thread ---------------------------------------------------------------------------------
 
-    def failed(self, elapsed_ns: int, error: ErrorType, samples: int) -> None:
+    def failed(self, elapsed_ns: int, error: str, samples: int) -> None:
         """Count a run that raised."""
         self._append(elapsed_ns, samples, error)
 
@@ -114,7 +116,7 @@ class Recorder:
         perf_ns, plain, other = self.perf_ns, self._rings.plain.append, self._other(adapter)
         first_input = adapter.inputs[0] if adapter.inputs else ""
         left = 0  # runs to leave out before the next copy
-        look: int | None = None  # where the answer is whose first number must be one
+        look: Any = None  # where the answer is whose first number must be one
 
         def run(output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
             nonlocal left, look
@@ -122,7 +124,7 @@ class Recorder:
             try:
                 result = inner(output_names, input_feed, run_options)
             except BaseException as error:
-                self._raised(perf_ns() - start, error, input_feed, adapter)
+                self.raised(perf_ns() - start, error, input_feed, adapter)
                 raise
             end = perf_ns()
             try:
@@ -144,24 +146,24 @@ class Recorder:
 
         return run
 
-    def _other(self, adapter: Adapter) -> Callable[..., tuple[int, int | None]]:
+    def _other(self, adapter: Adapter) -> Callable[..., tuple[int, Any]]:
         """Return the way of every run that is not just counted; it returns the next ``left`` and ``look``."""
         sampling = self.sampling
         quick: _Quick | None = None
 
         def other(
             left: int, end_ns: int, elapsed: int, names: Any, feed: Mapping[str, Any], result: Sequence[Any]
-        ) -> tuple[int, int | None]:
+        ) -> tuple[int, Any]:
             nonlocal quick
             if self._planned and (left or not self._rings.mask or sampling.level is SignalLevel.OFF):
                 samples = adapter.samples_of(feed, result)
                 asked = names or adapter.outputs
-                error = self._fault(dict(zip(asked, result, strict=False)), samples) if sampling.looks else ""
+                error = self._fault(_by_name(asked, result), samples) if sampling.looks else ""
                 self._append(elapsed, samples, error)
                 left = left - 1 if left else sampling.gap() if self._rings.mask else _IDLE_GAP
             else:
                 if quick is None or not self._copy_one(quick, end_ns, elapsed, names, feed[adapter.inputs[0]], result):
-                    quick = self._slow(end_ns, elapsed, names, feed, result, adapter)
+                    quick = self.ran(end_ns, elapsed, names, feed, result, adapter)
                 left = sampling.gap() if self._rings.mask else _IDLE_GAP
             if len(self._rings.plain) >= _PLAIN_MAX // 2:
                 self._wake()
@@ -198,26 +200,27 @@ class Recorder:
             self._wake()
         return True
 
-    def _raised(self, elapsed_ns: int, error: BaseException, feed: Any, adapter: Adapter) -> None:
+    def raised(self, elapsed_ns: int, error: BaseException | str, feed: Any, adapter: Adapter) -> None:
+        """Count a run that raised; nothing of this may stand in the way of the host's own exception."""
         try:
             samples = adapter.samples_of(feed, None) if isinstance(feed, Mapping) else 1
             self.failed(elapsed_ns, adapter.classify(error), samples)
         except Exception as fault:  # noqa: BLE001 - the host's own exception is on its way and must arrive unchanged
             swallow("counting a failed run", fault)
 
-    def _slow(
+    def ran(
         self,
         end_ns: int,
         elapsed_ns: int,
         names: Sequence[str] | None,
         feed: Mapping[str, Any],
-        result: Sequence[Any],
+        result: Sequence[Any] | Mapping[str, Any],
         adapter: Adapter,
     ) -> _Quick | None:
-        """Record any run; return what the quick way needs when this run's shapes suit it."""
+        """Record any run that succeeded; return what the quick way needs when this run's shapes suit it."""
         samples = adapter.samples_of(feed, result)
         asked = list(names) if names else list(adapter.outputs)
-        outputs = dict(zip(asked, result, strict=False))
+        outputs = _by_name(asked, result)
         with self._plan_lock, guard("planning what to watch"):  # of two first runs the second waits for the plan
             if not self._planned:
                 try:
@@ -232,11 +235,13 @@ class Recorder:
         if self._rings.mask and error != ErrorType.EMPTY_OUTPUT:
             self._copy_batch(end_ns, feed, outputs, samples)
         watched = self._rings.outputs[0].name if self._rings.outputs else None
-        self._answer_at = asked.index(watched) if watched in asked else None
+        places: Sequence[Any] = asked if outputs is result else range(len(asked))
+        places_by_name = dict(zip(asked, places, strict=True))
+        self._answer_at = places_by_name.get(watched) if watched is not None else None
         if samples != 1 or not self._rings.mask:
             return None
         usual = names[:] if names else names  # the caller may change its list
-        return self._quick_way(usual, asked, feed, outputs, adapter.inputs)
+        return self._quick_way(usual, places_by_name, feed, outputs, adapter.inputs)
 
     def _fault(self, outputs: Mapping[str, Any], samples: int) -> str:
         """Return the error type of a run with a watched output that is no answer, '' for a sound one."""
@@ -252,7 +257,7 @@ class Recorder:
     def _quick_way(
         self,
         names: Sequence[str] | None,
-        asked: list[str],
+        places: Mapping[str, Any],
         feed: Mapping[str, Any],
         outputs: Mapping[str, Any],
         input_names: Sequence[str],
@@ -263,13 +268,13 @@ class Recorder:
         captured = self._rings.inputs[0] if self._rings.inputs else None
         if captured is not None and (captured.name != input_names[0] or not captured.is_one_row(first)):
             return None
-        answer, place = None, 0
+        answer, place = None, None
         watched = self._rings.outputs[0] if self._rings.outputs else None
         if watched is not None:
             answer = outputs.get(watched.name)
             if not isinstance(answer, np.ndarray) or not watched.is_one_row(answer):
                 return None
-            place = asked.index(watched.name)
+            place = places[watched.name]
         return _Quick(
             names=names,
             in_shape=first.shape,
@@ -354,3 +359,7 @@ class Recorder:
                     missed, capture.missed = capture.missed, 0
                 capture.count_missing(missed)
         self._rings.fold(pause)
+
+
+def _by_name(asked: Sequence[str], result: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
+    return result if isinstance(result, Mapping) else dict(zip(asked, result, strict=False))

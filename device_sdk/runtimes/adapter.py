@@ -1,0 +1,153 @@
+"""What a runtime's adapter is, and what it gives and gets.
+
+An adapter is a module with the members of ``Runtime``. It never imports its runtime (devices carry these under vendor
+names): it recognises sessions by what they can do. ``device_sdk.runtimes.RUNTIMES`` lists the known ones in the order
+they are asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from device_sdk.contract import attributes as a
+from device_sdk.errors import ModelNameError, guard
+from device_sdk.points import AttributePairs
+from device_sdk.runtimes.failures import classify
+from device_sdk.signals.recorder import Adapter, Recorder
+
+_HASH_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a session says about itself, asked once.
+
+    ``requested`` are the execution providers (devices, delegates) that were asked for, the preferred one first;
+    ``nodes`` says how many graph nodes each provider was given, and is empty where the runtime does not tell.
+    """
+
+    model: str
+    version: str
+    runtime: str
+    runtime_version: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batched: bool
+    providers: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
+    nodes: tuple[tuple[str, int], ...] = ()
+    model_path: str | None = None
+    digest: str = ""
+
+    @property
+    def provider(self) -> str:
+        """The provider with most nodes; without placement the first one that is registered."""
+        if self.nodes:
+            return max(self.nodes, key=lambda item: item[1])[0]
+        return self.providers[0] if self.providers else "unknown"
+
+    @property
+    def run(self) -> AttributePairs:
+        """Attributes of every run."""
+        return (
+            (a.MODEL_NAME, self.model),
+            (a.MODEL_VERSION, self.version),
+            (a.RUNTIME_NAME, self.runtime),
+            (a.RUNTIME_VERSION, self.runtime_version),
+            (a.PROVIDER_NAME, self.provider),
+        )
+
+    def samples_of(self, feed: Mapping[str, Any], result: Sequence[Any] | Mapping[str, Any] | None) -> int:
+        """Return the number of samples of one run: the length of the batch axis, 1 without such an axis."""
+        first = feed.get(self.inputs[0]) if self.inputs else None
+        if not isinstance(first, np.ndarray) or first.ndim < 2:
+            return 1
+        if self.batched:
+            return int(first.shape[0])
+        answers: list[Any] = list(result.values() if isinstance(result, Mapping) else result or ())
+        same = bool(answers) and isinstance(answers[0], np.ndarray) and answers[0].shape[:1] == first.shape[:1]
+        return int(first.shape[0]) if same else 1
+
+
+class Probe:
+    """What an adapter hands the calls of one session to, to be measured.
+
+    Its recorder retires when the last function (or session) that holds the probe is let go of.
+    """
+
+    def __init__(self, recorder: Recorder, facts: Facts) -> None:
+        self.recorder = recorder
+        self.facts = facts
+        self.reading = Adapter(facts.inputs, facts.outputs, classify, facts.samples_of)
+        weakref.finalize(self, setattr, recorder, "retired", True).atexit = False
+
+    def bind(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``run(output_names, feed, run_options=None)`` that calls and measures ``inner``, tensors included."""
+        return self._held(self.recorder.bind(inner, self.reading))
+
+    def ran(self, elapsed_ns: int, asked: Sequence[str] | None, feed: Mapping[str, Any], result: Any) -> None:
+        """Record a run that has succeeded elsewhere: on another thread, or of tensors that had to be fetched."""
+        with guard("recording a run"):
+            self.recorder.ran(self.recorder.perf_ns(), elapsed_ns, asked, feed, result, self.reading)
+
+    def failed(self, elapsed_ns: int, error: BaseException | str, feed: Mapping[str, Any] | None = None) -> None:
+        """Record a run that has failed elsewhere: with an exception, or with a runtime's message in a callback."""
+        self.recorder.raised(elapsed_ns, error, feed, self.reading)
+
+    def _held(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        vars(function)["_probe"] = self
+        return function
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the caller said about a session when it was wrapped; empty where nothing was said."""
+
+    model: str = ""
+    version: str = ""
+    requested: tuple[str, ...] = ()
+
+
+class Runtime(Protocol):
+    """One runtime: how its sessions are recognised and measured."""
+
+    NAME: str
+
+    def recognises(self, session: object) -> bool:
+        """Say whether ``session`` is one of this runtime's."""
+        ...
+
+    def attach(self, session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
+        """Return what behaves as ``session`` and is measured.
+
+        ``start`` takes the session's facts as soon as they are known and returns the probe to measure with. Raises
+        ``ModelNameError`` when neither session nor label name the model.
+        """
+        ...
+
+
+def name_of(path: str | None, label: Label, declared_version: str = "") -> tuple[str, str, str]:
+    """Return (model, version, SHA-256 of the file or '') by the label, else the file's stem, its version, its hash."""
+    if path is None and not (label.model and label.version):
+        missing = [f"{word}=" for word, given in (("model", label.model), ("version", label.version)) if not given]
+        raise ModelNameError(
+            f"this session does not say which file it was made from: pass {' and '.join(missing)} to wrap()"
+        )
+    model, version = label.model or Path(path or "").stem, label.version or declared_version
+    if version:
+        return model, version, ""
+    digest = hashlib.sha256()
+    try:
+        with Path(path or "").open("rb") as file:
+            while chunk := file.read(_HASH_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelNameError(f"model file {path}: {error.strerror}; pass version= to wrap()") from None
+    return model, digest.hexdigest()[:8], digest.hexdigest()
