@@ -168,12 +168,13 @@ def _add_devices(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -
 
     @routes.get("/devices/{device_id:any}", response_model=None)
     def device_page(device_id: str) -> Response:
-        """Return one device."""
+        """Return one device, with the clock correction of each of its boots, newest first."""
         horizon = clock_ns() - LEDGER_KEPT_NS
         rows = store.query("devices", {"device": device_id, "horizon_ns": horizon, "limit": 1}).to_pylist()
         if not device_id or not rows:
             raise ApiProblemError(404, f"no device {device_id!r} has reported; /api/v1/devices lists those that have")
-        return json_response({**shapes.device(rows[0]), "as_of_ns": clock_ns()})
+        clocks = store.query("clocks", {"device": device_id}).to_pylist()
+        return json_response({**shapes.device(rows[0]), "clocks": clocks, "as_of_ns": clock_ns()})
 
 
 def _add_distributions(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -> None:

@@ -118,6 +118,7 @@ def device(row: Row) -> dict[str, Any]:
         "windows": {"received": row["windows_received"], "due": due},
         "cohort": parsed(row["cohort"]),
         "streams": row["streams"],
+        "clock": {"offset_ns": row["clock_offset_ns"], "quality": row["clock_quality"]},
     }
 
 

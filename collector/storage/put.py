@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.storage import rows
+from collector.storage import boots, clocks, rows
 
 DAY_NS: Final = 86_400_000_000_000
 HOUR_NS: Final = 3_600_000_000_000
@@ -85,10 +85,10 @@ _NEW_LOGS: Final = f"""
 create or replace temp table t_logs as
 select {_LOG_COLUMNS} from b_logs l where not exists (select 1 from logs x where x.uid = l.uid)
 qualify row_number() over (partition by uid order by received_ns, i) = 1"""
-_JUDGEABLE: Final = "time_ns < 4000000000000000000"
-"""Hours beyond the year 2096 are stored but never rolled up: adding to them could overflow."""
-_HOUR: Final = f"(time_ns - 1) - (((time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS}"
-
+_DIRTY: Final = f"""
+insert into dirty
+select distinct {clocks.hour_of(clocks.moved("b.time_ns", "coalesce(x.offset_ns, 0)"))}, $now
+from <rows> b left join shifted x on x.stream = b.stream where b.time_ns < {clocks.JUDGEABLE_NS}"""
 
 KNOWN_MAX: Final = 1_000_000
 """Most ids of a dictionary that are remembered; beyond, remembering starts anew."""
@@ -186,10 +186,16 @@ def put_tables(
             connection.register(f"b_{name}", source)
             registered.append(f"b_{name}")
         _put_dictionaries(connection, tables)
+        devices = set(clocks.learn(connection, tables["points"], now_ns))
+        clocks.restate(connection, bounded=False, since_ns=unfrozen_ns - SPREAD_NS, now_ns=now_ns)
         if tables["points"].num_rows or tables["windows"].num_rows:
             _put_points(connection, tables, counts, now_ns)
         if tables["logs"].num_rows:
             _put_logs(connection, tables["logs"].num_rows, counts, now_ns)
+            devices.update(boots.number(connection))
+        devices.update(tables["streams"].column("device_id").to_pylist())
+        if boots.place(connection, sorted(devices), now_ns):
+            clocks.restate(connection, bounded=True, since_ns=unfrozen_ns - SPREAD_NS, now_ns=now_ns)
     finally:
         for name in registered:
             connection.unregister(name)
@@ -230,9 +236,7 @@ def _put_points(
         return
     if not known and not _count(connection, _TWINS) and not _spreads(tables["points"]):
         connection.execute(f"insert into points ({_POINT_COLUMNS}) select {_POINT_COLUMNS} from b_points")
-        connection.execute(
-            f"insert into dirty select distinct {_HOUR}, $now from b_points where {_JUDGEABLE}", {"now": now_ns}
-        )
+        connection.execute(_DIRTY.replace("<rows>", "b_points"), {"now": now_ns})
         counts.points += total
         return
     _put_suspicious(connection, span, counts, now_ns)
@@ -255,11 +259,8 @@ def _put_suspicious(
         f"insert into points ({_POINT_COLUMNS}) "
         f"select {_POINT_COLUMNS} from b_points b semi join (select i from t_fate where fate = 'new') f on f.i = b.i"
     )
-    connection.execute(
-        f"insert into dirty select distinct {_HOUR}, $now from b_points b "
-        f"semi join (select i from t_fate where fate = 'new') f on f.i = b.i where {_JUDGEABLE}",
-        {"now": now_ns},
-    )
+    new = "(select * from b_points where i in (select i from t_fate where fate = 'new'))"
+    connection.execute(_DIRTY.replace("<rows>", new), {"now": now_ns})
     connection.execute(
         "insert into ingest_outcomes (at_ns, stream, reason, n) "
         "select $now, stream, fate, count(*) from t_fate where fate <> 'new' group by stream, fate",
@@ -283,11 +284,8 @@ def _put_logs(connection: duckdb.DuckDBPyConnection, total: int, counts: Counts,
     counts.duplicate_logs += total - new
     if new:
         connection.execute(f"insert into logs ({_LOG_COLUMNS}) select {_LOG_COLUMNS} from t_logs")
-        connection.execute(
-            f"insert into dirty select distinct {_HOUR}, $now from t_logs "
-            f"where event_name = 'session.end' and {_JUDGEABLE}",
-            {"now": now_ns},
-        )
+        ends = "(select * from t_logs where event_name = 'session.end')"
+        connection.execute(_DIRTY.replace("<rows>", ends), {"now": now_ns})
     if total > new:
         connection.execute(
             "insert into ingest_outcomes (at_ns, stream, reason, n) "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from collector.storage.clocks import moved, on_event_time
 from collector.storage.named import ANY, INT, STR, NamedQuery, Param
 from collector.storage.rollup import COUNT_MAX
 
@@ -54,17 +55,20 @@ select s.sid, r.rowid as rid, st.rowid as stid, s.kind, coalesce(s.temporality, 
        coalesce(p.scale, 0) as scale, coalesce(p.zero_count, 0) as zero_count,
        coalesce(p.zero_threshold, 0) as zero_threshold, coalesce(p.positive_offset, 0) as positive_offset,
        p.positive_counts, coalesce(p.negative_offset, 0) as negative_offset, p.negative_counts, p.counts
-from points p
+from <points> p
 join (select rowid as sid, series, kind, temporality from series
       where metric = $metric and kind in ('histogram', 'exponential_histogram')) s on s.series = p.series
 join streams st on st.stream = p.stream
 join resources r on r.resource = p.resource
 where not p.no_recorded_value and ($device = '' or st.device_id = $device) and coalesce(p.count, 0) <= {COUNT_MAX}"""
-_RAW_HISTOGRAMS: Final = (
-    f"{_RAW_COLUMNS} and p.time_ns >= $from_ns and (p.time_ns < $to_ns or $to_ns = 9223372036854775807)"
+_PICKED: Final = "series in (select series from series where metric = $metric)"
+_RAW_HISTOGRAMS: Final = _RAW_COLUMNS.replace(
+    "<points>",
+    on_event_time("points", "<t> >= $from_ns and (<t> < $to_ns or $to_ns = 9223372036854775807)", also=_PICKED),
 )
 # The last point of each cumulative stream before the range: what the first one inside it is measured against.
-_RAW_BEFORE: Final = f"""{_RAW_COLUMNS} and p.time_ns < $from_ns and s.temporality = 'cumulative'
+_RAW_BEFORE: Final = f"""{_RAW_COLUMNS.replace("<points>", on_event_time("points", "<t> < $from_ns", also=_PICKED))}
+and s.temporality = 'cumulative'
 qualify row_number() over (partition by p.series, p.stream order by p.time_ns desc, p.start_ns desc) = 1"""
 _RAW_SERIES: Final = """
 select rowid as sid, metric, kind, unit, coalesce(temporality, '') as temporality, attributes, bounds
@@ -81,7 +85,7 @@ where ($device = '' or s.device_id = $device) and ($event_name = '' or l.event_n
 order by l.time_ns, l.uid limit $limit"""
 
 # A stream numbers its base windows from 0; one that began before the ledger's horizon counts from its oldest row.
-_DEVICES: Final = """
+_DEVICES: Final = f"""
 with seen as (
     select stream, min(time_ns) as first_ns, max(time_ns) as last_ns,
            cast(coalesce(sum(coalesce(window_count, 1)) filter (where sequence is not null), 0) as bigint) as received,
@@ -90,24 +94,31 @@ with seen as (
     union all
     select stream, min(time_ns), max(time_ns), 0, null, null from logs group by stream
 ), by_stream as (
-    select st.device_id, min(x.first_ns) as first_ns, max(x.last_ns) as last_ns, sum(x.received) as received,
+    select st.device_id, min({moved("x.first_ns", "coalesce(o.offset_ns, 0)")}) as first_ns,
+           max({moved("x.last_ns", "coalesce(o.offset_ns, 0)")}) as last_ns, sum(x.received) as received,
            max(x.newest) + 1 - case when min(st.first_received_ns) < $horizon_ns then min(x.oldest) else 0 end as due
-    from seen x join streams st on st.stream = x.stream
+    from seen x join streams st on st.stream = x.stream left join shifted o on o.stream = x.stream
     where st.device_id > $after_device and ($device = '' or st.device_id = $device)
     group by st.device_id, st.stream
 ), newest as (
-    select device_id, resource, cohort from streams
-    qualify row_number() over (partition by device_id order by first_received_ns desc, stream) = 1
+    select st.device_id, st.resource, st.cohort, k.offset_ns, k.quality
+    from streams st join boots o on o.stream = st.stream
+    left join newest_clocks k on k.device_id = o.device_id and k.boot = o.boot
+    qualify row_number() over (partition by st.device_id order by st.first_received_ns desc, st.stream) = 1
 )
 select b.device_id, min(b.first_ns) as first_seen_ns, max(b.last_ns) as last_seen_ns,
        any_value(r.attributes) as resource,
        cast(sum(b.received) as bigint) as windows_received, cast(coalesce(sum(b.due), 0) as bigint) as windows_due,
        any_value(c.attributes) as cohort, any_value(c.tier) as tier, any_value(c.region) as region,
-       any_value(c.ring) as ring, any_value(c.firmware) as firmware, count(*) as streams
+       any_value(c.ring) as ring, any_value(c.firmware) as firmware, count(*) as streams,
+       coalesce(any_value(n.offset_ns), 0) as clock_offset_ns, coalesce(any_value(n.quality), 'none') as clock_quality
 from by_stream b join newest n on n.device_id = b.device_id
 join resources r on r.resource = n.resource join cohorts c on c.cohort = n.cohort
 group by b.device_id order by b.device_id limit $limit"""
 
+_CLOCKS: Final = """
+select boot as boot_id, offset_ns, measured_ns, quality, sent_ns, received_ns, written_ns
+from newest_clocks where device_id = $device order by written_ns desc, boot limit 100"""
 _OUTCOMES: Final = "select reason, cast(sum(n) as bigint) as n from ingest_outcomes group by reason order by reason"
 _TOTALS: Final = """
 select (select count(*) from points) as points, (select count(*) from logs) as logs,
@@ -149,6 +160,7 @@ API_QUERIES: Final[dict[str, NamedQuery]] = {
         _DEVICES,
         {"device": ANY, "after_device": ANY, "horizon_ns": Param("int", _LEAST), "limit": Param("int", 1000)},
     ),
+    "clocks": NamedQuery(_CLOCKS, {"device": STR}),
     "ingest_outcomes": NamedQuery(_OUTCOMES),
     "totals": NamedQuery(_TOTALS),
     "alive": NamedQuery("select count(*) as n from schema_migrations"),

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collector.storage.clocks import on_event_time
 from collector.storage.fold import common_scale, fold_buckets, group_ids, ints, lists, totals
 from collector.storage.named import ANY, INT, STR, NamedQuery, Param
 from collector.storage.put import DAY_NS
@@ -32,6 +33,7 @@ picked as (
     where metric = $metric and ($model = '' or model = $model) and ($version = '' or version = $version))"""
 _TIMELY: Final = f"time_ns <= received_ns + {DAY_NS}"
 """Leaves out windows from the future: one device with a wild clock must not carry the fleet's judgement ahead."""
+_ALL_WINDOWS: Final = on_event_time("windows", "true")
 
 _DEVICE_HOURS: Final = f"""
 with {_LIVE}, {_SERIES}
@@ -132,18 +134,21 @@ group by s.model, s.version order by s.model, s.version"""
 _WATERMARK: Final = f"""
 with newest as (
     select s.device_id, max(w.time_ns) as last_ns, max(w.received_ns) as received_ns
-    from windows w join streams s on s.stream = w.stream where {_TIMELY}
+    from {_ALL_WINDOWS} w join streams s on s.stream = w.stream where {_TIMELY}
     group by s.device_id
 ), top as (select max(last_ns) as max_time_ns, max(received_ns) as max_received_ns from newest)
 select top.max_time_ns, cast(quantile_disc(n.last_ns, least(greatest($quantile, 0), 1)) as bigint) as watermark_ns,
        count(*) as devices, top.max_received_ns
 from newest n, top where n.last_ns > top.max_time_ns - {DAY_NS}
 group by top.max_time_ns, top.max_received_ns"""
-_MAX_TIME: Final = f"select max(time_ns) as max_time_ns from windows where received_ns < $received_ns and {_TIMELY}"
+_MAX_TIME: Final = f"""
+select max(time_ns) as max_time_ns from {on_event_time("windows", "true", also="received_ns < $received_ns")} w
+where {_TIMELY}"""
 _ACTIVITY: Final = f"""
 with spans as (
-    select distinct s.device_id, w.start_ns, w.time_ns from windows w join streams s on s.stream = w.stream
-    where w.time_ns <= $at_ns and w.time_ns > $at_ns - $lookback_ns
+    select distinct s.device_id, w.start_ns, w.time_ns
+    from {on_event_time("windows", "<t> <= $at_ns and <t> > $at_ns - $lookback_ns")} w
+    join streams s on s.stream = w.stream
 ), gaps as (
     select device_id, time_ns, lag(time_ns, 1, -1) over (partition by device_id order by time_ns) as before_ns,
            start_ns from spans
@@ -159,21 +164,23 @@ with spans as (
 select g.device_id, {_COHORT}, g.first_ns, g.last_ns, g.longest_gap_ns
 from longest g join newest n on n.device_id = g.device_id join cohorts c on c.cohort = n.cohort
 order by g.device_id"""
-_WINDOWS: Final = """
-select distinct s.device_id, w.start_ns, w.time_ns from windows w join streams s on s.stream = w.stream
-where w.time_ns >= $from_ns and w.time_ns < $to_ns order by s.device_id, w.time_ns, w.start_ns"""
+_WINDOWS: Final = f"""
+select distinct s.device_id, w.start_ns, w.time_ns
+from {on_event_time("windows", "<t> >= $from_ns and <t> < $to_ns")} w join streams s on s.stream = w.stream
+order by s.device_id, w.time_ns, w.start_ns"""
 _SEQUENCES: Final = f"""
 select s.device_id, lower(hex(w.stream)) as stream, {_COHORT}, w.start_ns, w.time_ns, w.sequence, w.window_count
-from windows w join streams s on s.stream = w.stream join cohorts c on c.cohort = s.cohort
-where w.sequence is not null and w.time_ns > $from_ns and w.time_ns <= $to_ns
+from {on_event_time("windows", "<t> > $from_ns and <t> <= $to_ns", also="sequence is not null")} w
+join streams s on s.stream = w.stream join cohorts c on c.cohort = s.cohort
 order by s.device_id, w.stream, w.time_ns"""
+_ENDS: Final = "event_name in ('session.end', 'app.crash')"
 _EVENTS: Final = f"""
 select l.time_ns, s.device_id, l.event_name,
        coalesce(json_extract_string(l.attributes, '$."edge.session.end.reason"'), '') as reason,
        coalesce(json_extract_string(l.attributes, '$."edge.session.end.expected"') = 'true', false) as expected,
        {_COHORT}, l.attributes
-from logs l join streams s on s.stream = l.stream join cohorts c on c.cohort = l.cohort
-where l.event_name in ('session.end', 'app.crash') and l.time_ns >= $from_ns and l.time_ns < $to_ns
+from {on_event_time("logs", "<t> >= $from_ns and <t> < $to_ns", also=_ENDS)} l
+join streams s on s.stream = l.stream join cohorts c on c.cohort = l.cohort
 order by l.time_ns, l.uid"""
 
 _METRIC_SPAN: Final = {"metric": STR, "from_ns": INT, "to_ns": INT, "model": ANY, "version": ANY}

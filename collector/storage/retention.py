@@ -12,14 +12,15 @@ from typing import Final
 
 import duckdb
 
-from collector.storage.put import DAY_NS, HOUR_NS, SPREAD_NS
+from collector.storage.clocks import hour_of, on_event_time
+from collector.storage.put import DAY_NS, SPREAD_NS
 
+_ARRIVED: Final = "received_ns >= $cut and received_ns < $new_cut"
 _UNROLLED: Final = f"""
 select count(*) from (
-    select time_ns, received_ns from points union all
-    select time_ns, received_ns from logs where event_name = 'session.end') p
-where p.received_ns >= $cut and p.received_ns < $new_cut
-  and (p.time_ns - 1) - (((p.time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS} in (select hour_ns from dirty)"""
+    select time_ns from {on_event_time("points", "true", also=_ARRIVED)} union all
+    select time_ns from {on_event_time("logs", "event_name = 'session.end'", also=_ARRIVED)}) p
+where {hour_of("p.time_ns")} in (select hour_ns from dirty)"""
 
 
 @dataclass(frozen=True, slots=True)

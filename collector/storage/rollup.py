@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from collector.storage import sli
 from collector.storage.base import SliSpec
+from collector.storage.clocks import hour_of, on_event_time
 from collector.storage.fold import (
     Buckets,
     Ints,
@@ -52,8 +53,13 @@ SCALE_MIN, SCALE_MAX = -20, 40
 """A point beyond these is nonsense. It is stored and shown, but must not overflow what its fleet is judged by."""
 
 _TABLES: Final = ("device_hours", "distribution_hours", "session_hours", "sli_minutes", "sli_bad_devices")
-HOUR_OF: Final = f"(p.time_ns - 1) - (((p.time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS}"
+HOUR_OF: Final = hour_of("p.time_ns")
 DAY_OF: Final = f"cast((p.received_ns - p.received_ns % {DAY_NS}) / {DAY_NS} as integer)"
+
+_SPAN: Final = "<t> > $low and <t> <= $high"
+POINTS: Final = on_event_time("points", _SPAN, also="received_ns >= $cut", shifted="r_shifted")
+LOGS: Final = on_event_time("logs", _SPAN, also="received_ns >= $cut", shifted="r_shifted")
+_SHIFTED: Final = "create or replace temp table r_shifted as select stream, offset_ns from shifted"
 
 _METRIC_LIST: Final = ", ".join(f"'{name}'" for name in DEVICE_HOUR_METRICS)
 _SERIES: Final = f"""
@@ -68,22 +74,18 @@ _DEVICES: Final = "create or replace temp table r_devices as select distinct did
 _PARTS: Final = f"""
 create or replace temp table r_parts as
 select {HOUR_OF} as hour_ns, {DAY_OF} as arrival_day, count(*) as n
-from points p where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut
-  and {HOUR_OF} in (select hour_ns from r_hours)
+from {POINTS} p where {HOUR_OF} in (select hour_ns from r_hours)
 group by 1, 2
 union all
-select {HOUR_OF}, {DAY_OF}, 0 from logs p
-where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut
-  and {HOUR_OF} in (select hour_ns from r_hours)
+select {HOUR_OF}, {DAY_OF}, 0 from {LOGS} p where {HOUR_OF} in (select hour_ns from r_hours)
 group by 1, 2"""
 
 _FROM: Final = f"""
-from points p
+from {POINTS} p
 join r_series s on s.series = p.series
 join r_streams st on st.stream = p.stream
 join r_cohorts c on c.cohort = p.cohort
-where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
-  and {HOUR_OF} in (select hour_ns from r_hours)
+where not p.no_recorded_value and {HOUR_OF} in (select hour_ns from r_hours)
   and coalesce(p.count, 0) <= {COUNT_MAX} and coalesce(p.scale, 0) between {SCALE_MIN} and {SCALE_MAX}"""
 _NUMBERS: Final = f"""
 insert into device_hours
@@ -121,16 +123,14 @@ from (
            case when s.metric = '{m.SESSION_TIME.name}' then {_SESSION_VALUE} else 0 end as observed_s,
            case when s.metric = '{m.SESSION_STARTS.name}' then {_SESSION_VALUE} else 0 end as starts,
            0 as expected_ends, 0 as unexpected_ends
-    from points p join series s on s.series = p.series join r_streams st on st.stream = p.stream
+    from {POINTS} p join series s on s.series = p.series join r_streams st on st.stream = p.stream
     where s.metric in ('{m.SESSION_TIME.name}', '{m.SESSION_STARTS.name}') and s.temporality = 'delta'
-      and p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
-      and {HOUR_OF} in (select hour_ns from r_hours) and {_SESSION_VALUE} between 0 and 1e9
+      and not p.no_recorded_value and {HOUR_OF} in (select hour_ns from r_hours) and {_SESSION_VALUE} between 0 and 1e9
     union all
     select {HOUR_OF}, {DAY_OF}, st.device_id, p.cohort, 0, 0,
            case when {_EXPECTED} then 1 else 0 end, case when {_EXPECTED} then 0 else 1 end
-    from logs p join r_streams st on st.stream = p.stream
-    where p.event_name = 'session.end' and p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut
-      and {HOUR_OF} in (select hour_ns from r_hours)
+    from {LOGS} p join r_streams st on st.stream = p.stream
+    where p.event_name = 'session.end' and {HOUR_OF} in (select hour_ns from r_hours)
 ) x group by hour_ns, arrival_day, device_id, cohort"""
 
 
@@ -144,7 +144,7 @@ def recompute(
     finally:
         connection.unregister("b_hours")
     span = {"low": min(hours), "high": max(hours) + HOUR_NS, "cut": unfrozen_ns}
-    for statement in (_SERIES, _STREAMS, _COHORTS, _DEVICES):
+    for statement in (_SERIES, _STREAMS, _COHORTS, _DEVICES, _SHIFTED):
         connection.execute(statement)
     connection.execute(_PARTS, span)
     gen = max(gen, _newest_generation(connection) + 1)

@@ -10,10 +10,12 @@ from typing import Final
 import duckdb
 
 from collector.storage.base import SliSpec
+from collector.storage.clocks import hour_of, on_event_time
 from collector.storage.put import DAY_NS, HOUR_NS
 
 SLOT_NS: Final = 300_000_000_000
-_HOUR_OF: Final = f"(p.time_ns - 1) - (((p.time_ns - 1) % {HOUR_NS}) + {HOUR_NS}) % {HOUR_NS}"
+_HOUR_OF: Final = hour_of("p.time_ns")
+_POINTS: Final = on_event_time("points", "<t> > $low and <t> <= $high", also="received_ns >= $cut", shifted="r_shifted")
 _SLOT_OF: Final = f"(p.time_ns - 1) - (((p.time_ns - 1) % {SLOT_NS}) + {SLOT_NS}) % {SLOT_NS} + {SLOT_NS}"
 _DAY_OF: Final = f"cast((p.received_ns - p.received_ns % {DAY_NS}) / {DAY_NS} as integer)"
 
@@ -49,8 +51,8 @@ insert into r_sli
 select {_HOUR_OF}, {_DAY_OF}, {_SLOT_OF}, p.cohort, $slo, st.device_id, sum(<good>), sum({_EVENTS})
 from (
     select p.*, ceil($log2 * pow(2, coalesce(p.scale, 0))) - 1 as idx
-    from points p
-    where p.time_ns > $low and p.time_ns <= $high and p.received_ns >= $cut and not p.no_recorded_value
+    from {_POINTS} p
+    where not p.no_recorded_value
       and p.series in (select series from r_sli_series)
       and {_HOUR_OF} in (select hour_ns from r_hours)
       and coalesce(p.scale, 0) between -20 and 40 and {_EVENTS} between 0 and {2**44}) p

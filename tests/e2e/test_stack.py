@@ -15,6 +15,8 @@ import onnxruntime
 import pytest
 
 from device_sdk import Monitor
+from device_sdk.contract.attributes import ClockSource
+from device_sdk.testing import ManualClock
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "simulator" / "models" / "digits.onnx"
@@ -87,6 +89,54 @@ def test_what_a_device_counted_is_what_the_query_api_answers(stack, tmp_path):
     assert devices[0]["completeness"] == 1.0
     quantiles = stack.get("metrics/edge.inference.duration/quantiles?q=0.5,0.99&by=edge.device.tier")["items"]
     assert len(quantiles) == 1
+
+
+def _run_windows(clock: ManualClock, endpoint: str, state_dir: Path, windows: int, runs: int) -> Monitor:
+    """Run a real model for some 10-minute windows on a clock that nobody set."""
+    monitor = Monitor(endpoint=endpoint, state_dir=state_dir, clock=clock, window_s=600, device_id="cam")
+    session = monitor.wrap(onnxruntime.InferenceSession(MODEL), model="digits", version="1")
+    image = np.zeros((1, 64), np.float32)
+    for _ in range(windows):
+        for _ in range(runs):
+            session.run(None, {session.get_inputs()[0].name: image})
+        clock.advance(600 * 10**9)
+        monitor.step()
+    return monitor
+
+
+def test_a_device_that_boots_in_1970_counts_in_the_hours_in_which_it_ran(stack, tmp_path):
+    second = 10**9
+    clock = ManualClock(5 * second, source=ClockSource.NONE)
+    offline = _run_windows(clock, "http://127.0.0.1:9", tmp_path / "device", windows=3, runs=5)
+    offline.close(0)  # nobody answers: what it counted stays in the spool
+    clock.reboot()
+    clock.set_wall(5 * second)
+    online = _run_windows(clock, stack.urls["otlp"], tmp_path / "device", windows=12, runs=7)
+    before_ns = time.time_ns()
+    assert online.flush(20)
+    after_ns = time.time_ns()
+    online.close(5)
+    stack.wait_for("metrics/edge.inference.duration/points", lambda answer: _runs(answer) == 99)
+    device = stack.wait_for("devices/cam", lambda answer: len(answer["clocks"]) == 2)
+    sent_ns = 5 * second + 7200 * second
+    assert before_ns - sent_ns <= device["clock"]["offset_ns"] <= after_ns - sent_ns
+    assert sorted(item["quality"] for item in device["clocks"]) == ["bounded", "estimated"]
+    assert device["first_seen_ns"] == pytest.approx(after_ns - 9000 * second, abs=20 * second)
+    running = json.loads((stack.data / "run.json").read_text())
+    request = urllib.request.Request(
+        f"{stack.urls['api']}/api/v1/admin/jobs/run",
+        data=b"{}",
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {running['operate_token']}"},
+    )
+    urllib.request.urlopen(request, timeout=60).close()
+    hours = stack.get("distributions/edge.inference.duration")["items"]
+    assert sum(item["n"] for item in hours) == 99
+    hour = 3600 * second
+    assert {item["hour_ns"] for item in hours} <= {after_ns // hour * hour - back * hour for back in range(4)}
+    lately = stack.get(f"metrics/edge.inference.duration/quantiles?from={after_ns - 7000 * second}")["items"]
+    assert [item["count"] for item in lately] == [84]
+    raw = stack.get("metrics/edge.inference.duration/points")["items"]
+    assert max(item["time_ns"] for item in raw) == sent_ns
 
 
 def test_sigterm_ends_it_cleanly_and_the_data_are_there_at_the_next_start(stack, tmp_path):
