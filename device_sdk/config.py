@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
+from device_sdk.privacy import Policy
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
@@ -22,6 +23,7 @@ _ENV_NAMES: Final = frozenset(
     {
         "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
         "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "OVERHEAD_BUDGET", "RAISE",
+        "PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S",
     }
 )  # fmt: skip
 """What may follow the prefix; any other name in the environment is a typing error and is reported as one."""
@@ -52,6 +54,7 @@ class Config:
     certificate: str | None
     compressed: bool
     overhead_budget: float
+    privacy: Policy
 
 
 def resolve(
@@ -65,6 +68,11 @@ def resolve(
     enabled: bool | None = None,
     spool: str | None = None,
     overhead_budget: float | None = None,
+    privacy_min_count: int | None = None,
+    privacy_clip: int | None = None,
+    privacy_epsilon: float | None = None,
+    privacy_epsilon_day: float | None = None,
+    identity_rotation_s: int | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Return the effective settings; raise ``ConfigError`` naming the setting, its value and the nearest valid one."""
@@ -83,6 +91,8 @@ def resolve(
         raise ConfigError(f"overhead_budget={budget!r}: a share of inference time, from 0.001 to 1 (0.05 is 5 %)")
     directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR")
     signals_path = env.get(ENV_PREFIX + "SIGNALS")
+    named = device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID")
+    own = (privacy_min_count, privacy_clip, privacy_epsilon, privacy_epsilon_day, identity_rotation_s)
     return Config(
         metrics_url=metrics_url,
         logs_url=logs_url,
@@ -91,7 +101,7 @@ def resolve(
         headers=_pairs(env.get("OTEL_EXPORTER_OTLP_HEADERS", ""), "OTEL_EXPORTER_OTLP_HEADERS"),
         state_dir=Path(directory) if directory is not None else default_state_dir(env),
         window_ns=round(window * 1e9),
-        device_id=device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID"),
+        device_id=named,
         resource=_resource(resource, env),
         signals_path=Path(signals_path) if signals_path else None,
         enabled=enabled if enabled is not None else _boolean(env, "ENABLED", True),
@@ -101,7 +111,27 @@ def resolve(
         certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
+        privacy=_privacy(env, own, named),
     )
+
+
+_PRIVACY: Final = ("PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S")
+
+
+def _privacy(env: Mapping[str, str], given: Sequence[float | None], device_id: str | None) -> Policy:
+    """Return the privacy settings: an argument, else its variable, else the default."""
+    chosen: dict[str, float] = {}
+    for name, argument in zip(_PRIVACY, given, strict=True):
+        value: float | None = argument
+        if value is None and ENV_PREFIX + name in env:
+            value = _number(env, name, 0.0)
+            value = int(value) if value.is_integer() and "EPSILON" not in name else value
+        if value is not None:
+            chosen[name.removeprefix("PRIVACY_").removeprefix("IDENTITY_").lower()] = value
+    policy = Policy(**chosen)  # type: ignore[arg-type]
+    if policy.rotation_s and device_id:
+        raise ConfigError(f"device_id={device_id!r}: names the device for ever; leave it out, or identity_rotation_s")
+    return policy
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -34,7 +34,8 @@ class Monitor:
     Monitor's own, ``window_s`` the length of a summary window, ``device_id`` an opt-in stable id, ``resource``
     attributes such as ``edge.device.tier``, ``signals`` what to watch (one ``Signals`` for all models or a mapping by
     model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``,
-    ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors. Each
+    ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors. The
+    ``privacy_*`` arguments and ``identity_rotation_s`` send less than the contract allows (docs/device-sdk.md). Each
     argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``; OpenTelemetry's exporter variables are honoured.
 
     Construction raises ``ConfigError`` for a value that cannot work and ``StateDirError`` when another Monitor holds
@@ -54,6 +55,12 @@ class Monitor:
         spool: Literal["memory", "durable"] | None = None,
         clock: Clock | None = None,
         overhead_budget: float | None = None,
+        *,
+        privacy_min_count: int | None = None,
+        privacy_clip: int | None = None,
+        privacy_epsilon: float | None = None,
+        privacy_epsilon_day: float | None = None,
+        identity_rotation_s: int | None = None,
     ) -> None:
         self.config: Config = resolve(
             endpoint=endpoint,
@@ -65,6 +72,11 @@ class Monitor:
             enabled=enabled,
             spool=spool,
             overhead_budget=overhead_budget,
+            privacy_min_count=privacy_min_count,
+            privacy_clip=privacy_clip,
+            privacy_epsilon=privacy_epsilon,
+            privacy_epsilon_day=privacy_epsilon_day,
+            identity_rotation_s=identity_rotation_s,
         )
         self._signals = _declared(signals, self.config)
         self._measured: dict[tuple[str, str], Recorder] = {}

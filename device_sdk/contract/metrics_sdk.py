@@ -75,7 +75,7 @@ SDK_DEGRADED_TIME: Final = Instrument(
 )  # fmt: skip
 PRIVACY_HELD: Final = Instrument(
     "edge.privacy.held", Kind.GAUGE, "{measurement}", (),
-    "Measurements below the minimum count, carried on to a later window.", 1, reserved=True,
+    "Measurements below the minimum count, carried on to a later window.", 1,
 )  # fmt: skip
 PRIVACY_EPSILON_SPENT: Final = Instrument(
     "edge.privacy.epsilon_spent", Kind.COUNTER, "1", (), "Privacy loss spent by randomised points.", 1, reserved=True,

@@ -34,7 +34,7 @@ class Session:
         self._config = config
         self._clock = clock
         self._ledger = ledger
-        self._gate = Gate()
+        self._gate = Gate(config.privacy)
         self._state = _open_state(config.state_dir)
         try:
             installation = self._state.installation()
@@ -95,6 +95,7 @@ class Session:
     def restart_in_child(self, ledger: Ledger) -> None:
         """Forget everything of the parent's in a forked child; ``begin_in_child`` starts the child's own session."""
         self._ledger = ledger
+        self._gate = Gate(self._config.privacy)
         self._state.disown()
         self.spool.disown()
         self.spool = self._new_spool(None)
@@ -184,6 +185,7 @@ class Session:
 
     def tell_own_end(self) -> None:
         """Queue the end of this session, to be counted in its last window."""
+        self.stream.ending = True
         reason = self.vital.end or EndReason.EXIT
         duration_ns = self.now_ns() - self.stream.started_ns
         self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)

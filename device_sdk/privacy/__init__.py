@@ -1,6 +1,8 @@
 """What stands between the aggregates and the encoder: only what the contract names, and less where a policy says so."""
 
-from device_sdk.privacy.gate import Account, Gate
+from device_sdk.privacy.account import Account
+from device_sdk.privacy.gate import Gate
+from device_sdk.privacy.policy import Policy
 from device_sdk.privacy.resource import AttributeValue, allowed_resource, sendable_names
 
-__all__ = ["Account", "AttributeValue", "Gate", "allowed_resource", "sendable_names"]
+__all__ = ["Account", "AttributeValue", "Gate", "Policy", "allowed_resource", "sendable_names"]

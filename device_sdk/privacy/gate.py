@@ -6,7 +6,7 @@ A decision is cached by metric and attributes, so that a known series costs one 
 from __future__ import annotations
 
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from device_sdk.contract import EVENTS, Instrument
 from device_sdk.contract import attributes as a
@@ -14,7 +14,10 @@ from device_sdk.contract.attributes import LossReason, PrivacyReason
 from device_sdk.contract.events import COMMON_KEYS, Event
 from device_sdk.errors import log_rationed
 from device_sdk.points import AttributePairs, EventAttributes, Points, Value
+from device_sdk.privacy.account import Account
 from device_sdk.privacy.aggregate import merged, observations
+from device_sdk.privacy.contribution import Contribution
+from device_sdk.privacy.policy import Policy
 from device_sdk.privacy.schema import event_attribute_refusal, instrument_of, series_refusal, value_refusal
 
 _REMEMBERED_MAX: Final = 4096
@@ -22,28 +25,20 @@ _REMEMBERED_MAX: Final = 4096
 _EVENT_KEYS: Final = {event.name: frozenset((*COMMON_KEYS, *event.attributes)) for event in EVENTS}
 
 
-class Account(Protocol):
-    """Where the gate says what it kept back."""
-
-    def refused(self, reason: str, count: int) -> None:
-        """Count what is outside the contract, or over the clip."""
-        ...
-
-    def measurements_lost(self, reason: LossReason, count: int) -> None:
-        """Count measurements that arrive with less detail, or not at all."""
-        ...
-
-
 class Gate:
-    """Lets the contract through, within its bounds of series. One thread at a time; lives as long as its process."""
+    """Lets the contract through, within its bounds of series and under a policy.
 
-    def __init__(self) -> None:
+    One thread at a time; lives as long as its process.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._contribution = Contribution(policy or Policy())
         self._series: dict[str, set[AttributePairs]] = {}
         self._series_count = 0
         self._outside: dict[tuple[str, AttributePairs], PrivacyReason | None] = {}
 
-    def window(self, points: Points, account: Account) -> Points:
-        """Return what of a window may leave; the rest is counted by reason."""
+    def window(self, points: Points, account: Account, *, last: bool = False) -> Points:
+        """Return what of a window may leave; the rest is counted by reason. ``last``: no later window will come."""
         admitted = Points()
         for metric, members in points.by_metric.items():
             instrument = instrument_of(metric)
@@ -51,7 +46,7 @@ class Gate:
                 self._refuse(account, PrivacyReason.UNKNOWN_NAME, f"metric {metric!r}", len(members))
                 continue
             self._admit(instrument, members, admitted, account)
-        return admitted
+        return self._contribution.window(admitted, account, last=last)
 
     def event(self, event: Event, attributes: EventAttributes, account: Account) -> EventAttributes | None:
         """Return what of an event's attributes may leave, None when the event itself may not."""

@@ -28,6 +28,7 @@ class Stream:
         self.started_ns = started_ns
         self.window_start_ns = started_ns
         self.next_sequence = 0
+        self.ending = False
         self.next_event = 0
         self._encoder: Encoder | None = None
 
@@ -43,7 +44,7 @@ class Stream:
         measured = Points()
         for emit in emitters:
             emit(measured)
-        points = self._gate.window(measured, ledger)
+        points = self._gate.window(measured, ledger, last=self.ending)
         points.add(m.SESSION_TIME.name, observed_ns / 1e9)
         ledger.emit(points)
         points.add(m.WINDOW_SEQUENCE.name, self.next_sequence)

@@ -659,6 +659,7 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
         "edge.loss.windows",
         "edge.loss.events",
         "edge.loss.measurements",
+        "edge.privacy.held",
         "process.cpu.time",
         "process.memory.usage",
     }
