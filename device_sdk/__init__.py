@@ -3,7 +3,7 @@
 from device_sdk._version import __version__
 from device_sdk.errors import ConfigError, DeviceSdkError, ModelNameError, SignalsError, StateDirError
 from device_sdk.monitor import Monitor
-from device_sdk.signals import Feature, Signals
+from device_sdk.signals import Feature, Output, Signals
 
 __all__ = [
     "ConfigError",
@@ -11,6 +11,7 @@ __all__ = [
     "Feature",
     "ModelNameError",
     "Monitor",
+    "Output",
     "Signals",
     "SignalsError",
     "StateDirError",

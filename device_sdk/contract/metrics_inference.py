@@ -48,7 +48,7 @@ INPUT_OBSERVATIONS: Final = Instrument(
 )  # fmt: skip
 OUTPUT_CONFIDENCE: Final = Instrument(
     "edge.output.confidence", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Probability of the predicted class.", 8, bounds=U1_BOUNDS,
+    "Probability of the predicted class; of a detection its score.", 8, bounds=U1_BOUNDS,
 )  # fmt: skip
 OUTPUT_ENTROPY: Final = Instrument(
     "edge.output.entropy", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
@@ -60,24 +60,25 @@ OUTPUT_MARGIN: Final = Instrument(
 )  # fmt: skip
 OUTPUT_PREDICTIONS: Final = Instrument(
     "edge.output.predictions", Kind.COUNTER, "{prediction}", (*a.RUN_KEYS, a.OUTPUT_NAME, a.CLASS_NAME),
-    "Predicted (top-1) classes; beyond the declared or first 64 they count as _OTHER.", 130,
+    "Predicted (top-1) classes, or those of detections; beyond the declared or first 64 they count as _OTHER.", 130,
 )  # fmt: skip
 OUTPUT_VALUE: Final = Instrument(
     "edge.output.value", Kind.EXPONENTIAL, "1", (*a.RUN_KEYS, a.OUTPUT_NAME, a.FEATURE_GRID),
-    "A regression output on its pinned grid; no sum, minimum or maximum.", 8, max_scale=FEATURE_MAX_SCALE,
+    "A regression output, or a projection of an embedding, on its pinned grid; no sum, minimum or maximum.", 64,
+    max_scale=FEATURE_MAX_SCALE,
 )  # fmt: skip
 INPUT_CATEGORIES: Final = Instrument(
     "edge.input.categories", Kind.COUNTER, "{observation}", (*a.MODEL_KEYS, a.FEATURE_NAME, a.FEATURE_CATEGORY),
     "Observations of a categorical feature by category of its declared vocabulary; any other counts as _OTHER.", 264,
-    reserved=True,
 )  # fmt: skip
 DETECTION_COUNT: Final = Instrument(
     "edge.output.detection.count", Kind.EXPLICIT, "{detection}", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Detections a frame above the declared score.", 4, bounds=N1_BOUNDS, reserved=True,
+    "Detections a frame, of at least the declared score.", 8, bounds=N1_BOUNDS,
 )  # fmt: skip
 DETECTION_AREA: Final = Instrument(
     "edge.output.detection.area", Kind.EXPLICIT, "1", (*a.RUN_KEYS, a.OUTPUT_NAME),
-    "Area of a detected box over the area of the frame.", 4, bounds=U1_BOUNDS, reserved=True,
+    "Area of a detected box inside the frame over the area of the frame, of at most 64 boxes a frame.", 8,
+    bounds=U1_BOUNDS,
 )  # fmt: skip
 OUTPUT_OUTCOMES: Final = Instrument(
     "edge.output.outcomes", Kind.COUNTER, "{sample}", (*a.RUN_KEYS, a.OUTPUT_NAME, a.OUTPUT_OUTCOME),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,18 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import Phase
 from device_sdk.points import AttributePairs, Points
-from device_sdk.signals import Feature, Signals
+from device_sdk.signals import NAME_LENGTH_MAX, Feature, Output
+from device_sdk.signals.categories import CategoryTable
+from device_sdk.signals.declare import AUTO, EMBEDDING, LOGITS, NONE, PROBABILITIES, VALUE, projection_names
+from device_sdk.signals.reduce import directions
 from device_sdk.signals.summaries import ClassifierSummary, DurationHistogram, FeatureTable, Rows, are_probabilities
 
-PROBABILITIES: Final = "probabilities"
-LOGITS: Final = "logits"
-VALUE: Final = "value"
-UNDECIDED: Final = "auto"
-NONE: Final = "none"
+
+class Summary(Protocol):
+    """What a window knows of one output."""
+
+    def emit(self, points: Points, identity: AttributePairs) -> None:
+        """Add this window's points and start anew."""
 
 
 class ModelInputs:
@@ -27,11 +31,27 @@ class ModelInputs:
     def __init__(self, model: str, version: str) -> None:
         self.identity: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version))
         self.tables: dict[str, FeatureTable] = {}
+        self.categories: dict[str, CategoryTable] = {}
         self.folded_samples = 0
 
-    def table(self, name: str, features: tuple[Feature, ...]) -> FeatureTable:
-        """Return the table of one input; the first session of a model decides its features."""
-        return self.tables.setdefault(name, FeatureTable(features))
+    def table(self, name: str, features: tuple[Feature, ...]) -> FeatureTable | None:
+        """Return the table of one input, None for other features than the model's first session decided on."""
+        table = self.tables.get(name)
+        if table is None and not self._taken(features):
+            table = self.tables[name] = FeatureTable(features)
+        return table if table is not None and table.features == features else None
+
+    def category_table(self, name: str, features: tuple[Feature, ...]) -> CategoryTable | None:
+        """Return the table of one input's categories, None as for ``table``."""
+        table = self.categories.get(name)
+        if table is None and not self._taken(features):
+            table = self.categories[name] = CategoryTable(features)
+        return table if table is not None and table.features == features else None
+
+    def _taken(self, features: tuple[Feature, ...]) -> bool:
+        tables: list[FeatureTable | CategoryTable] = [*self.tables.values(), *self.categories.values()]
+        known = {one.name for table in tables for one in table.features}
+        return not known.isdisjoint(feature.name for feature in features)
 
     def emit(self, points: Points) -> None:
         """Add this window's points and start anew."""
@@ -44,15 +64,23 @@ class ModelInputs:
                 points.add(m.INPUT_VALUE.name, histogram, (*named, (a.FEATURE_GRID, feature.grid)))
                 for state, count in states:
                     points.add(m.INPUT_OBSERVATIONS.name, count, (*named, (a.FEATURE_STATE, str(state))))
+        for counts in self.categories.values():
+            for feature, categories, states in counts.take():
+                named = (*self.identity, (a.FEATURE_NAME, feature.name))
+                for category, count in categories:
+                    points.add(m.INPUT_CATEGORIES.name, count, (*named, (a.FEATURE_CATEGORY, category)))
+                for state, count in states:
+                    points.add(m.INPUT_OBSERVATIONS.name, count, (*named, (a.FEATURE_STATE, str(state))))
 
 
 class OutputSummary:
-    """One output of a model, once its kind is known: probabilities, logits, a value, or nothing to watch."""
+    """One output, once its kind is known: probabilities, logits, values, an embedding, or nothing to watch."""
 
-    def __init__(self, name: str, signals: Signals) -> None:
-        self.name = name[: a.VALUE_LENGTH_MAX]
-        self.kind = signals.output
-        self._signals = signals
+    def __init__(self, output: Output, width: int) -> None:
+        self.name = output.name[: a.VALUE_LENGTH_MAX]
+        self.kind = output.kind
+        self.width = width
+        self._output = output
         self._classifier: ClassifierSummary | None = None
         self._values: FeatureTable | None = None
 
@@ -66,19 +94,28 @@ class OutputSummary:
         """Add sound rows; the first ones decide what an undeclared output is."""
         if not len(rows):
             return
-        if self.kind == UNDECIDED:
-            self.kind = VALUE if rows.shape[1] == 1 else PROBABILITIES if are_probabilities(rows) else NONE
-        if self.kind == VALUE and rows.shape[1] == 1:
+        if self.kind == AUTO:
+            self.kind = VALUE if self.width == 1 else PROBABILITIES if are_probabilities(rows) else NONE
+        if self.kind in (VALUE, EMBEDDING):
+            values = rows.astype(np.float64, copy=False)
+            if self.kind == EMBEDDING:
+                onto = directions(self.width, self._output.projections or 0, self._output.seed)
+                values = np.einsum("ij,kj->ik", values, onto)
             if self._values is None:
-                signals = self._signals
-                name, center, unit = self.name[:64] or VALUE, signals.output_center, signals.output_unit
-                grid = Feature(name, column=0, center=center, unit=unit)
-                self._values = FeatureTable((grid,))
-            self._values.add(rows.astype(np.float64, copy=False))
-        elif self.kind in (PROBABILITIES, LOGITS) and rows.shape[1] > 1:
+                self._values = FeatureTable(self._grids())
+            self._values.add(values)
+        elif self.kind in (PROBABILITIES, LOGITS) and self.width > 1:
             if self._classifier is None:
-                self._classifier = ClassifierSummary(self._signals.classes, logits=self.kind == LOGITS)
+                self._classifier = ClassifierSummary(self._output.classes, logits=self.kind == LOGITS)
             self._classifier.add(rows)
+
+    def _grids(self) -> tuple[Feature, ...]:
+        output, name = self._output, self.name[:NAME_LENGTH_MAX] or VALUE
+        if self.kind == EMBEDDING:
+            names = projection_names(name, output.projections or 0, output.seed)
+        else:
+            names = [name] if self.width == 1 else [f"{name[: NAME_LENGTH_MAX - 3]}[{at}]" for at in range(self.width)]
+        return tuple(Feature(one, column=0, center=output.center, unit=output.unit) for one in names)
 
     def emit(self, points: Points, identity: AttributePairs) -> None:
         """Add this window's points and start anew."""
@@ -91,6 +128,7 @@ class OutputSummary:
                 points.add(m.OUTPUT_PREDICTIONS.name, count, (*named, (a.CLASS_NAME, name)))
         if self._values is not None:
             for feature, values, _states in self._values.take():
+                named = (*identity, (a.OUTPUT_NAME, self.name if self.width == 1 else feature.name))
                 points.add(m.OUTPUT_VALUE.name, values, (*named, (a.FEATURE_GRID, feature.grid)))
 
 
@@ -100,13 +138,9 @@ class ModelRuns:
     def __init__(self, identity: AttributePairs, inputs: ModelInputs) -> None:
         self.identity = identity
         self.inputs = inputs
-        self.outputs: dict[str, OutputSummary] = {}
+        self.outputs: dict[str, Summary] = {}
         self._durations: dict[tuple[Phase, str], DurationHistogram] = {}
         self._samples: dict[str, int] = {}
-
-    def output(self, name: str, signals: Signals) -> OutputSummary:
-        """Return the summary of one output; the first session of a model decides what it is."""
-        return self.outputs.setdefault(name, OutputSummary(name, signals))
 
     def add_runs(self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "") -> None:
         """Add runs that took so long and answered so many samples, all of one phase and error type ('' for none)."""

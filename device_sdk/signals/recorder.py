@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
 from device_sdk.signals import Signals
-from device_sdk.signals.captures import input_captures, output_captures
+from device_sdk.signals.inputs import input_captures
 from device_sdk.signals.models import ModelRuns
+from device_sdk.signals.outputs import output_captures
 from device_sdk.signals.rings import NOTHING, Rings
 from device_sdk.signals.sampling import Sampling
 
@@ -190,7 +191,10 @@ class Recorder:
         slot, holes = next(self._sequence) & rings.mask, 0
         if in_ring is not None:
             if self.sampling.level is SignalLevel.FULL:
-                in_ring[slot] = row if quick.flat is None else row.reshape(-1)[quick.flat]
+                if quick.flat is None:
+                    in_ring[slot] = row
+                else:  # flattening a transposed tensor would copy all of it
+                    in_ring[slot] = (row.reshape(-1) if row.flags.c_contiguous else row.flat)[quick.flat]
             else:
                 holes = 1
         if out_ring is not None:
@@ -250,9 +254,10 @@ class Recorder:
     def _plan(self, feed: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Look at the first successful run and lay out the rings; what cannot be watched is said once in the log."""
         inputs, complaints = input_captures(feed, self.signals)
-        for complaint in complaints:
+        watched, more = output_captures(outputs, self.signals)
+        for complaint in (*complaints, *more):
             log_rationed(logging.WARNING, "%s", complaint)
-        self._rings.lay_out(inputs, output_captures(outputs, self.signals), self.signals, self._rows_max)
+        self._rings.lay_out(inputs, watched, self._rows_max)
 
     def _quick_way(
         self,

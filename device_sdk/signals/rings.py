@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from device_sdk.contract.attributes import ErrorType, Phase
-from device_sdk.signals import Signals
 from device_sdk.signals.captures import Capture
 from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.sampling import Sampling
@@ -46,7 +45,7 @@ class Rings:
         self._rate_from_ns = perf_ns()
         self._rate_runs = 0
 
-    def lay_out(self, inputs: list[Capture], outputs: list[Capture], signals: Signals, rows_max: int) -> None:
+    def lay_out(self, inputs: list[Capture], outputs: list[Capture], rows_max: int) -> None:
         """Make a ring for each capture: of one length, a power of two, at most 256 KiB each."""
         captures = [*inputs, *outputs]
         if not captures:
@@ -57,7 +56,7 @@ class Rings:
         rows = 1 << (rows.bit_length() - 1)
         for capture in captures:
             capture.allocate(rows)
-            capture.bind(self._runs, signals)
+            capture.bind(self._runs)
         self.mask, self.limit = rows - 1, rows - _IN_FLIGHT_MAX
 
     def backlog(self) -> int:

@@ -22,7 +22,7 @@ from device_sdk.contract.buckets import (
     downscaled,
 )
 from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Side
-from device_sdk.signals import COLUMN, Feature
+from device_sdk.signals import Feature
 from device_sdk.signals.grids import (
     DURATION_FIRST,
     FEATURE_BINS,
@@ -125,24 +125,9 @@ class FeatureTable:
         self._shift = np.arange(width) * (FEATURE_BINS + 1)
         self._counts = np.zeros(width * (FEATURE_BINS + 1), dtype=np.int64)
         self._states = np.zeros((len(_STATES), width), dtype=np.int64)
-        self._columns = np.array([feature.column or 0 for feature in features])
-        self._all_columns = all(feature.kind == COLUMN for feature in features)
-        self._needs_mean = any(feature.kind in ("mean", "std") for feature in features)
         self.touched = False
 
-    def add_rows(self, rows: Rows) -> None:
-        """Reduce whole rows (one a sample) to this table's features and add them."""
-        if self._all_columns:
-            self.add(rows[:, self._columns].astype(np.float64, copy=False))
-            return
-        wide = rows.astype(np.float64, copy=False)
-        values = np.empty((len(rows), len(self.features)))
-        mean = np.add.reduce(wide, axis=1) / wide.shape[1] if self._needs_mean else None
-        for position, feature in enumerate(self.features):
-            values[:, position] = _reduced(wide, feature, mean)
-        self.add(values)
-
-    def add(self, values: NDArray[np.float64]) -> None:
+    def add(self, values: NDArray[np.float64], *, nan_is_missing: bool = False) -> None:
         """Add values, one row a sample and one column a feature; NaN and infinities are counted, not bucketed."""
         self.touched = True
         bins = np.searchsorted(feature_edges(), (values - self._center) / self._unit)
@@ -155,7 +140,7 @@ class FeatureTable:
             infinite = np.isinf(values).sum(axis=0)
             broken = (~finite).sum(axis=0)
             self._states[0] += counted - broken
-            self._states[1] += broken - infinite
+            self._states[5 if nan_is_missing else 1] += broken - infinite
             self._states[2] += infinite
         if self._ranged:
             below, above = (finite & (values < self._low)).sum(axis=0), (finite & (values > self._high)).sum(axis=0)
@@ -189,22 +174,6 @@ class FeatureTable:
         return taken
 
 
-def _reduced(rows: NDArray[np.float64], feature: Feature, mean: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Return one statistic of each row; the plain ufuncs cost a fraction of the array methods on few rows."""
-    if feature.kind == COLUMN:
-        return rows[:, feature.column or 0]
-    if feature.kind in ("mean", "std") and mean is not None:
-        if feature.kind == "mean":
-            return mean
-        apart = rows - mean[:, None]
-        spread: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", apart, apart) / rows.shape[1])
-        return spread
-    beyond = rows <= (feature.low or 0.0) if feature.kind == "dark_share" else rows >= (feature.high or 0.0)
-    share: NDArray[np.float64] = np.add.reduce(beyond, axis=1, dtype=np.float64) / rows.shape[1]
-    share[np.isnan(rows).any(axis=1)] = np.nan  # a share of a sample that is partly unknown is unknown
-    return share
-
-
 def _signed(bins: dict[int, int]) -> ExponentialHistogram | None:
     """Return one feature's filled bins as a histogram without sum, minimum or maximum; None when it holds nothing."""
     bins.pop(FEATURE_BINS, None)  # what was not finite
@@ -233,13 +202,42 @@ def _side(places: list[int], counts: list[int], first: int) -> Side:
     return Side(places[0] + first, dense)
 
 
+class ClassCounts:
+    """How often each class was predicted; beyond the declared ones, or else the first 64 seen, as ``_OTHER``."""
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self._classes = classes
+        self._seen: dict[int, int] = {}
+
+    def add(self, predicted: NDArray[np.integer]) -> None:
+        """Add class numbers (>= 0)."""
+        for index in predicted.tolist():
+            key = index if self._within(index) else -1
+            self._seen[key] = self._seen.get(key, 0) + 1
+
+    def _within(self, index: int) -> bool:
+        if self._classes:
+            return index < min(len(self._classes), CLASSES_MAX)
+        return index in self._seen or len(self._seen) - (-1 in self._seen) < CLASSES_MAX
+
+    def take(self) -> list[tuple[str, int]]:
+        """Return [(class, count)] since the last take."""
+        taken = [(self._name(index), count) for index, count in sorted(self._seen.items()) if count]
+        self._seen = dict.fromkeys(self._seen, 0)
+        return taken
+
+    def _name(self, index: int) -> str:
+        if index < 0:
+            return OTHER
+        return self._classes[index] if self._classes else str(index)
+
+
 class ClassifierSummary:
     """Confidence, entropy, margin and top-1 classes of probability rows."""
 
     def __init__(self, classes: tuple[str, ...], *, logits: bool) -> None:
         self._logits = logits
-        self._classes = classes
-        self._seen: dict[int, int] = {}
+        self._classes = ClassCounts(classes)
         self._unit = np.zeros(3 * _U1_BINS, dtype=np.int64)
         self._count = 0
 
@@ -259,15 +257,7 @@ class ClassifierSummary:
         bins = np.searchsorted(_U1, shares) + _SHIFT3
         self._unit += np.bincount(bins.ravel(), minlength=len(self._unit))
         self._count += len(rows)
-        for index in top.tolist():
-            key = index if self._within(index) else -1
-            self._seen[key] = self._seen.get(key, 0) + 1
-
-    def _within(self, index: int) -> bool:
-        """Say whether a class is among the declared ones, or without a declaration among the first 64 seen."""
-        if self._classes:
-            return index < min(len(self._classes), CLASSES_MAX)
-        return index in self._seen or len(self._seen) - (-1 in self._seen) < CLASSES_MAX
+        self._classes.add(top)
 
     def take(self) -> tuple[list[ExplicitHistogram], list[tuple[str, int]]] | None:
         """Return ([confidence, entropy, margin], [(class, count)]) since the last take, None when nothing was added."""
@@ -275,16 +265,9 @@ class ClassifierSummary:
             return None
         parts = self._unit.reshape(3, _U1_BINS)
         histograms = [ExplicitHistogram(self._count, U1_BOUNDS, part.tolist()) for part in parts]
-        classes = [(self._name(index), count) for index, count in sorted(self._seen.items()) if count]
-        self._seen = dict.fromkeys(self._seen, 0)
         self._unit[:] = 0
         self._count = 0
-        return histograms, classes
-
-    def _name(self, index: int) -> str:
-        if index < 0:
-            return OTHER
-        return self._classes[index] if self._classes else str(index)
+        return histograms, self._classes.take()
 
 
 _SHIFT3: Final = (np.arange(3) * _U1_BINS)[:, None]

@@ -477,7 +477,7 @@ class TestBadInput:
         world.window()
         assert total(world.named("edge.inference.duration")) == 2
 
-    def test_string_inputs_run_unwatched(self, bench: Any, tmp_path: Path) -> None:
+    def test_string_inputs_are_watched_by_length_and_classes(self, bench: Any, tmp_path: Path) -> None:
         graph = helper.make_graph(
             [helper.make_node("Identity", ["x"], ["y"])],
             "text",
@@ -490,7 +490,9 @@ class TestBadInput:
             wrapped.run(None, {"x": np.array([["a"], ["b"]], dtype=object)})
         world.window()
         assert total(world.named("edge.inference.samples")) == 6
-        assert world.named("edge.input.value") == []
+        watched = {at[a.FEATURE_NAME]: point.count for at, point in world.named("edge.input.value")}
+        names = ("text_length", "letter_share", "digit_share", "punctuation_share")
+        assert watched == {f"x.{name}": 6 for name in names}
 
     def test_images_of_changing_size_are_all_counted_and_watched(self, bench: Any, tmp_path: Path) -> None:
         world = bench(signals=Signals(features=(Feature("mean", kind="mean"),)))
@@ -656,6 +658,9 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
                         assert tuple(point.explicit_bounds) == row.bounds
     assert seen >= {row.name for row in BY_NAME.values() if not row.reserved} - {
         "edge.output.value",
+        "edge.input.categories",
+        "edge.output.detection.count",
+        "edge.output.detection.area",
         "edge.loss.windows",
         "edge.loss.events",
         "edge.loss.measurements",
