@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from device_sdk.contract.attributes import BudgetName
 from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
 from device_sdk.privacy import Policy
@@ -22,7 +23,7 @@ SPOOL_MODES: Final = ("memory", "durable")
 _ENV_NAMES: Final = frozenset(
     {
         "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
-        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "OVERHEAD_BUDGET", "RAISE",
+        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "OVERHEAD_BUDGET", "BUDGETS", "RAISE",
         "PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S",
     }
 )  # fmt: skip
@@ -55,6 +56,7 @@ class Config:
     compressed: bool
     overhead_budget: float
     privacy: Policy
+    budgets: tuple[tuple[str, float], ...] = ()
 
 
 def resolve(
@@ -68,6 +70,7 @@ def resolve(
     enabled: bool | None = None,
     spool: str | None = None,
     overhead_budget: float | None = None,
+    budgets: Mapping[str, float] | None = None,
     privacy_min_count: int | None = None,
     privacy_clip: int | None = None,
     privacy_epsilon: float | None = None,
@@ -112,6 +115,7 @@ def resolve(
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
         privacy=_privacy(env, own, named),
+        budgets=_budgets(budgets, env),
     )
 
 
@@ -201,6 +205,27 @@ def _pairs(text: str, name: str) -> tuple[tuple[str, str], ...]:
             raise ConfigError(f"{name}: {part!r} is not key=value; separate pairs by commas")
         pairs.append((key.strip(), unquote(value.strip())))
     return tuple(pairs)
+
+
+def _budgets(given: object, env: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
+    """Return declared budgets by name; each a finite number above 0."""
+    pairs: Iterable[tuple[object, object]] = _pairs(env.get(ENV_PREFIX + "BUDGETS", ""), ENV_PREFIX + "BUDGETS")
+    if given is not None:
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"budgets={given!r}: give a mapping, like {{'cpu': 0.5, 'latency': 0.1}}")
+        pairs = given.items()
+    budgets = []
+    for name, limit in pairs:
+        if name not in list(BudgetName):
+            raise ConfigError(f"budgets: no budget is called {name!r}; {nearest(str(name), BudgetName)}")
+        try:
+            value = math.nan if isinstance(limit, bool) else float(limit)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise ConfigError(f"budgets: {name}={limit!r}: write a finite number above 0")
+        budgets.append((str(name), value))
+    return tuple(budgets)
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

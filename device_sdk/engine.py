@@ -16,7 +16,7 @@ from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import EndReason, LossReason, SignalLevel
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, renew_after_fork
-from device_sdk.host.process import HostReader
+from device_sdk.host.host import Host, with_hardware_facts
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.session import Session
@@ -47,7 +47,7 @@ class Engine(ExceptionSink):
     """Owns everything of one Monitor. Public methods are safe to call from any thread."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
-        self.config = config
+        self.config = config = config if clock.manual else with_hardware_facts(config)
         self.clock = clock
         self.closed = False
         self._ledger = Ledger()
@@ -56,7 +56,7 @@ class Engine(ExceptionSink):
         self._inputs: dict[tuple[str, str], ModelInputs] = {}
         self._recorders: list[Recorder] = []
         self._governed = (SignalLevel.FULL, 1)
-        self._host = None if clock.manual else HostReader()  # a simulated device has no process of its own
+        self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self._used_disk = False
         self._dormant = False
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
@@ -164,6 +164,8 @@ class Engine(ExceptionSink):
             if self.closed or self._dormant:
                 return 0
             self.fold()
+            if self.clock.manual:
+                self._sample_host()
             now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.config.window_ns
             if now < self._due_ns:
                 return 0
@@ -203,11 +205,16 @@ class Engine(ExceptionSink):
         points.add(m.SPOOL_USAGE.name, memory, ((a.SPOOL_MEDIUM, "memory"),))
         if self._used_disk:
             points.add(m.SPOOL_USAGE.name, disk, ((a.SPOOL_MEDIUM, "disk"),))
-        if self._host is not None:
-            user, system = self._host.cpu_seconds()
-            points.add(m.PROCESS_CPU_TIME.name, user, (("cpu.mode", "user"),))
-            points.add(m.PROCESS_CPU_TIME.name, system, (("cpu.mode", "system"),))
-            points.add(m.PROCESS_MEMORY.name, self._host.resident_bytes())
+        if self.host is not None:
+            self.host.emit(points)
+
+    def _sample_host(self) -> None:
+        if self.host is not None:
+            self._ledger.spent("fold", self.host.turn(self._loads))
+
+    def _loads(self) -> dict[AttributePairs, tuple[int, int]]:
+        with self._lock:
+            return {runs.identity: runs.take_load() for runs in self._runs.values()}
 
     def emit_event(self, event: Event, attributes: EventAttributes) -> None:
         """Queue one event of this session."""
@@ -256,6 +263,7 @@ class Engine(ExceptionSink):
             with guard("folding"):
                 if self._awake():
                     self.fold()
+                    self._sample_host()
                     self.step()
 
     def _send_loop(self) -> None:
@@ -352,6 +360,7 @@ class Engine(ExceptionSink):
             emit(Points())
         self.session.restart_in_child(self._ledger)
         self.sender = self._new_sender()
+        self.host = Host(self.config, self.clock, machine=False)
         if not self.closed:
             self._start_threads()
 

@@ -34,7 +34,9 @@ class Monitor:
     Monitor's own, ``window_s`` the length of a summary window, ``device_id`` an opt-in stable id, ``resource``
     attributes such as ``edge.device.tier``, ``signals`` what to watch (one ``Signals`` for all models or a mapping by
     model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``,
-    ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors. The
+    ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors, ``budgets``
+    limits by name (``cpu`` in cores, ``memory`` in bytes, ``temperature`` in Celsius, ``power`` in watts, ``latency``
+    in seconds): how long each was kept is counted. The
     ``privacy_*`` arguments and ``identity_rotation_s`` send less than the contract allows (docs/device-sdk.md). Each
     argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``; OpenTelemetry's exporter variables are honoured.
 
@@ -55,6 +57,7 @@ class Monitor:
         spool: Literal["memory", "durable"] | None = None,
         clock: Clock | None = None,
         overhead_budget: float | None = None,
+        budgets: Mapping[str, float] | None = None,
         *,
         privacy_min_count: int | None = None,
         privacy_clip: int | None = None,
@@ -72,6 +75,7 @@ class Monitor:
             enabled=enabled,
             spool=spool,
             overhead_budget=overhead_budget,
+            budgets=budgets,
             privacy_min_count=privacy_min_count,
             privacy_clip=privacy_clip,
             privacy_epsilon=privacy_epsilon,

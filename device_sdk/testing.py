@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from device_sdk.contract.attributes import ClockSource
+from device_sdk.host.host import Host
+from device_sdk.host.tree import Tree
 from device_sdk.sending.transport import Answer, Transport
 
 if TYPE_CHECKING:
     from device_sdk.engine import Engine
     from device_sdk.monitor import Monitor
 
-__all__ = ["ManualClock", "MemorySink", "connect", "kill"]
+__all__ = ["ManualClock", "MemorySink", "attach_host", "connect", "kill"]
 
 
 class ManualClock:
@@ -109,6 +112,15 @@ class MemorySink:
 def connect(monitor: Monitor, transport: Transport) -> None:
     """Let a Monitor send through ``transport`` instead of its own HTTP connection."""
     _engine(monitor).sender.transport = transport
+
+
+def attach_host(monitor: Monitor, root: str | os.PathLike[str]) -> None:
+    """Let a Monitor read its host below ``root``, a directory with ``proc`` and ``sys`` in it, instead of ``/``.
+
+    On a manual clock the host is read in ``step``, once a second of that clock at most.
+    """
+    engine = _engine(monitor)
+    engine.host = Host(engine.config, engine.clock, Tree(root))
 
 
 def kill(monitor: Monitor, exception: BaseException | None = None) -> None:

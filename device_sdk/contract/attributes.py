@@ -33,6 +33,8 @@ SITE: Final = "edge.site"
 RING: Final = "edge.rollout.ring"
 FIRMWARE_VERSION: Final = "edge.firmware.version"
 FLAGS: Final = "edge.flags"
+DEVICE_MANUFACTURER: Final = "device.manufacturer"
+DEVICE_MODEL: Final = "device.model.identifier"
 LABEL_PREFIX: Final = "edge.label."
 LABEL_COUNT_MAX: Final = 8
 LABEL_LENGTH_MAX: Final = 64
@@ -49,7 +51,7 @@ RESOURCE_KEYS: Final = frozenset(
         "telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version",
         "telemetry.distro.name", "telemetry.distro.version",
         "os.type", "os.name", "os.version", "os.build_id", "host.arch",
-        "device.manufacturer", "device.model.identifier", "device.model.name",
+        DEVICE_MANUFACTURER, DEVICE_MODEL, "device.model.name",
     }
 )  # fmt: skip
 """Every resource attribute a device of this contract may send, labels apart; the SDK drops and counts any other."""
@@ -96,6 +98,10 @@ PRIVACY_EPSILON: Final = "edge.privacy.epsilon"
 PRIVACY_CATEGORIES: Final = "edge.privacy.categories"
 CPU_MODE: Final = "cpu.mode"
 HW_ID: Final = "hw.id"
+HW_TYPE: Final = "hw.type"
+HW_LIMIT_TYPE: Final = "hw.limit_type"
+DISK_IO_DIRECTION: Final = "disk.io.direction"
+FILESYSTEM_STATE: Final = "system.filesystem.state"
 OVERFLOW: Final = "otel.metric.overflow"
 RANDOMISED_KEYS: Final = (PRIVACY_MECHANISM, PRIVACY_EPSILON, PRIVACY_CATEGORIES)
 """Attributes of a point whose counts were randomised on the device, beside those of its metric."""

@@ -141,6 +141,7 @@ class ModelRuns:
         self.outputs: dict[str, Summary] = {}
         self._durations: dict[tuple[Phase, str], DurationHistogram] = {}
         self._samples: dict[str, int] = {}
+        self._busy_ns = self._slowest_ns = 0
 
     def add_runs(self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "") -> None:
         """Add runs that took so long and answered so many samples, all of one phase and error type ('' for none)."""
@@ -149,8 +150,16 @@ class ModelRuns:
         if histogram is None:
             histogram = self._durations[key] = DurationHistogram()
         histogram.add(durations_ns)
+        self._busy_ns += int(durations_ns.sum())
+        self._slowest_ns = max(self._slowest_ns, int(durations_ns.max(initial=0)))
         kind = str(error).partition(" ")[0]
         self._samples[kind] = self._samples.get(kind, 0) + samples
+
+    def take_load(self) -> tuple[int, int]:
+        """Return (time in runs, longest run) since the last call, in ns."""
+        taken = self._busy_ns, self._slowest_ns
+        self._busy_ns = self._slowest_ns = 0
+        return taken
 
     def emit(self, points: Points) -> None:
         """Add this window's points and start anew."""

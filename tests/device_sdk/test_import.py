@@ -34,9 +34,9 @@ def test_a_system_without_boottime_boot_id_and_fcntl_can_import_and_observe(tmp_
 import sys, time
 if hasattr(time, "CLOCK_BOOTTIME"): del time.CLOCK_BOOTTIME
 from pathlib import Path
-import device_sdk.clock, device_sdk.host.process
+import device_sdk.clock, device_sdk.host.tree
 device_sdk.clock._BOOT_ID = Path("/nowhere/boot_id")
-device_sdk.host.process._STATM = Path("/nowhere/statm")
+device_sdk.host.tree.ROOT = "/nowhere"
 sys.platform = "darwin"
 from device_sdk import Monitor
 m = Monitor(endpoint="http://127.0.0.1:9", state_dir={str(tmp_path / "s")!r}, window_s=3600)
