@@ -86,16 +86,22 @@ class Probe:
         self.recorder = recorder
         self.facts = facts
         self.reading = Adapter(facts.inputs, facts.outputs, classify, facts.samples_of)
+        self._watch = recorder.watcher(self.reading)
+        self._left = 0
         weakref.finalize(self, setattr, recorder, "retired", True).atexit = False
 
-    def bind(self, inner: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``run(output_names, feed, run_options=None)`` that calls and measures ``inner``, tensors included."""
-        return self._held(self.recorder.bind(inner, self.reading))
+    def bind(self, inner: Callable[..., Any], names: Sequence[str] | None = None) -> Callable[..., Any]:
+        """Return ``run(output_names, feed, run_options=None)`` that calls and measures ``inner``, tensors included.
+
+        ``names`` is what ``inner`` is asked for where the caller asks for None.
+        """
+        return self._held(self.recorder.bind(inner, self.reading, names))
 
     def ran(self, elapsed_ns: int, asked: Sequence[str] | None, feed: Mapping[str, Any], result: Any) -> None:
         """Record a run that has succeeded elsewhere: on another thread, or of tensors that had to be fetched."""
         with guard("recording a run"):
-            self.recorder.ran(self.recorder.perf_ns(), elapsed_ns, asked, feed, result, self.reading)
+            now = self.recorder.perf_ns()
+            self._left, _ = self._watch(self._left, now, elapsed_ns, asked, feed, result)
 
     def failed(self, elapsed_ns: int, error: BaseException | str, feed: Mapping[str, Any] | None = None) -> None:
         """Record a run that has failed elsewhere: with an exception, or with a runtime's message in a callback."""

@@ -24,11 +24,9 @@ from device_sdk.signals import Signals
 from device_sdk.signals.inputs import input_captures
 from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.outputs import output_captures
-from device_sdk.signals.rings import NOTHING, Rings
+from device_sdk.signals.rings import BATCH_ROWS_MAX, NOTHING, Rings
 from device_sdk.signals.sampling import Sampling
 
-BATCH_ROWS_MAX: Final = 64
-"""Most rows of one batch that are copied; a larger batch is sampled evenly."""
 _PENDING_MAX: Final = 8192
 _PLAIN_MAX: Final = 32_768
 _IDLE_GAP: Final = 1023
@@ -109,12 +107,15 @@ class Recorder:
         if len(self._rings.pending) >= _PENDING_MAX:
             self._on_full(self, True)
 
-    def bind(self, inner: Callable[..., Any], adapter: Adapter) -> Callable[..., Any]:
+    def bind(
+        self, inner: Callable[..., Any], adapter: Adapter, names: Sequence[str] | None = None
+    ) -> Callable[..., Any]:
         """Return a ``run(output_names, input_feed, run_options=None)`` that measures ``inner``.
 
-        Whatever ``inner`` returns or raises passes through untouched; a fault of the measuring is swallowed.
+        Whatever ``inner`` returns or raises passes through untouched; a fault of the measuring is swallowed. ``names``
+        is what ``inner`` is asked for where the caller asks for None.
         """
-        perf_ns, plain, other = self.perf_ns, self._rings.plain.append, self._other(adapter)
+        perf_ns, plain, other = self.perf_ns, self._rings.plain.append, self.watcher(adapter)
         first_input = adapter.inputs[0] if adapter.inputs else ""
         left = 0  # runs to leave out before the next copy
         look: Any = None  # where the answer is whose first number must be one
@@ -123,7 +124,7 @@ class Recorder:
             nonlocal left, look
             start = perf_ns()
             try:
-                result = inner(output_names, input_feed, run_options)
+                result = inner(names if output_names is None else output_names, input_feed, run_options)
             except BaseException as error:
                 self.raised(perf_ns() - start, error, input_feed, adapter)
                 raise
@@ -147,9 +148,14 @@ class Recorder:
 
         return run
 
-    def _other(self, adapter: Adapter) -> Callable[..., tuple[int, Any]]:
-        """Return the way of every run that is not just counted; it returns the next ``left`` and ``look``."""
-        sampling = self.sampling
+    def watcher(self, adapter: Adapter) -> Callable[..., tuple[int, Any]]:
+        """Return the way of every run that is not just counted.
+
+        It takes ``left``, the runs to leave out before the next copy, and facts of the run: when it ended, how long it
+        took, the names that were asked for, feed and result. It returns the next ``left``, and where the answer is
+        whose first number tells whether it is one (None: nowhere).
+        """
+        sampling, first_input = self.sampling, adapter.inputs[0] if adapter.inputs else ""
         quick: _Quick | None = None
 
         def other(
@@ -163,8 +169,9 @@ class Recorder:
                 self._append(elapsed, samples, error)
                 left = left - 1 if left else sampling.gap() if self._rings.mask else _IDLE_GAP
             else:
-                if quick is None or not self._copy_one(quick, end_ns, elapsed, names, feed[adapter.inputs[0]], result):
-                    quick = self.ran(end_ns, elapsed, names, feed, result, adapter)
+                row = feed.get(first_input)
+                if quick is None or not self._copy_one(quick, end_ns, elapsed, names, row, result):
+                    quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
                 left = sampling.gap() if self._rings.mask else _IDLE_GAP
             if len(self._rings.plain) >= _PLAIN_MAX // 2:
                 self._wake()
@@ -184,7 +191,7 @@ class Recorder:
         rings, out_ring, in_ring = self._rings, quick.out_ring, quick.in_ring
         if out_ring is not None and result[quick.out_at].shape != quick.out_shape:
             return False
-        if len(rings.slots) >= rings.limit and not self._on_full(self, False):
+        if rings.copied() >= rings.limit and not self._on_full(self, False):
             rings.plain.append(elapsed)
             self._lose(1)
             return True
@@ -199,8 +206,8 @@ class Recorder:
                 holes = 1
         if out_ring is not None:
             out_ring[slot] = result[quick.out_at]
-        rings.slots.append((slot, elapsed, self.perf_ns() - end_ns, holes))
-        if not slot & 511:
+        rings.commit(slot, elapsed, self.perf_ns() - end_ns, holes)
+        if not slot & rings.wake_mask:
             self._wake()
         return True
 
@@ -212,7 +219,7 @@ class Recorder:
         except Exception as fault:  # noqa: BLE001 - the host's own exception is on its way and must arrive unchanged
             swallow("counting a failed run", fault)
 
-    def ran(
+    def _ran(
         self,
         end_ns: int,
         elapsed_ns: int,
@@ -322,15 +329,16 @@ class Recorder:
         if any(rows is None for _, rows in copies):
             self._lose(1)
             return
-        if len(rings.slots) + wanted > rings.limit and not self._on_full(self, False):
+        if rings.copied() + wanted > rings.limit and not self._on_full(self, False):
             self._lose(wanted)
             return
         slots = [next(self._sequence) & rings.mask for _ in range(wanted)]
         for capture, rows in copies:
             capture.ring[slots] = rows
-        spent_ns = self.perf_ns() - end_ns
-        rings.slots.extend((slot, NOTHING, NOTHING if row else spent_ns, holes) for row, slot in enumerate(slots))
-        if len(rings.slots) > rings.limit // 2:
+        rings.commit(slots[0], NOTHING, self.perf_ns() - end_ns, holes)
+        for slot in slots[1:]:
+            rings.commit(slot, NOTHING, NOTHING, holes)
+        if rings.copied() > rings.limit // 2:
             self._wake()
 
     def _lose(self, rows: int) -> None:

@@ -556,7 +556,7 @@ def test_a_fault_of_the_sdk_never_reaches_the_host(bench: Any, digits: Any, monk
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("device_sdk.signals.recorder.Recorder.ran", broken)
+    monkeypatch.setattr("device_sdk.signals.recorder.Recorder._ran", broken)
     before = swallowed_count()
     assert wrapped.run(None, {"x": rows(1)})[0].shape == (1, 10)
     assert swallowed_count() == before + 1

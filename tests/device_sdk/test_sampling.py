@@ -204,3 +204,15 @@ def test_the_model_keeps_its_stride_only_while_it_is_busy() -> None:
     assert sampling.stride >= 16
     sampling.observe(5 * MICROSECOND, None, 10)
     assert sampling.stride == 1
+
+
+def test_a_stride_holds_for_runs_that_end_elsewhere_too(bench: Any, digits: Any) -> None:
+    world = bench()
+    govern(world, SignalLevel.FULL, every=4)
+    probe = vars(world.monitor.wrap(digits).run)["_probe"]  # what the callback of run_async reports to
+    for row in rows(200):
+        feed = {"x": row[None]}
+        probe.ran(1000, None, feed, digits.run(None, feed))
+    world.window()
+    assert total(world.named("edge.inference.samples")) == 200
+    assert 20 < total(world.named("edge.signal.samples")) < 100
