@@ -121,9 +121,10 @@ class Monitor:
 
     def _probe(self, engine: Engine, signals: Signals | None, facts: Facts) -> Probe:
         """Begin to measure a session: its recorder, and the event that tells of it."""
-        recorder = engine.recorder(facts.run, signals or self._signals_for(facts.model, facts.model_path))
+        watched = signals or self._signals_for(facts.model, facts.model_path)
+        probe = Probe(functools.partial(engine.recorder, facts.run, watched), facts)
         engine.emit_event(e.MODEL_LOADED, [*facts.run, (a.PROVIDER_REQUESTED, ",".join(facts.requested))])
-        return Probe(recorder, facts)
+        return probe
 
     def measure(self, model: str, version: str = "0", *, samples: int = 1) -> Measure:
         """Time any block, function or async function as an inference of ``model``, in ``with`` or as a decorator.

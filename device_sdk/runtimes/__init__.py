@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from device_sdk.runtimes import onnxruntime
+from device_sdk.runtimes import litert, onnxruntime, openvino
 from device_sdk.runtimes.adapter import Runtime
 
-RUNTIMES: Final[tuple[Runtime, ...]] = (onnxruntime,)
+RUNTIMES: Final[tuple[Runtime, ...]] = (onnxruntime, litert, openvino)
 """Every known runtime, in the order they are asked whose session an object is."""
 
 

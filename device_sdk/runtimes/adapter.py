@@ -8,9 +8,10 @@ they are asked.
 from __future__ import annotations
 
 import hashlib
+import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -79,11 +80,13 @@ class Facts:
 class Probe:
     """What an adapter hands the calls of one session to, to be measured.
 
-    Its recorder retires when the last function (or session) that holds the probe is let go of.
+    Its recorder, made by ``new_recorder``, retires when the last function (or session) that holds the probe is let go
+    of.
     """
 
-    def __init__(self, recorder: Recorder, facts: Facts) -> None:
-        self.recorder = recorder
+    def __init__(self, new_recorder: Callable[[], Recorder], facts: Facts) -> None:
+        self._new_recorder = new_recorder
+        self.recorder = recorder = new_recorder()
         self.facts = facts
         self.reading = Adapter(facts.inputs, facts.outputs, classify, facts.samples_of)
         self._watch = recorder.watcher(self.reading)
@@ -96,6 +99,10 @@ class Probe:
         ``names`` is what ``inner`` is asked for where the caller asks for None.
         """
         return self._held(self.recorder.bind(inner, self.reading, names))
+
+    def renamed(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Probe:
+        """Return this probe for a way to run that has other names for its tensors."""
+        return Probe(self._new_recorder, replace(self.facts, inputs=inputs, outputs=outputs))
 
     def ran(self, elapsed_ns: int, asked: Sequence[str] | None, feed: Mapping[str, Any], result: Any) -> None:
         """Record a run that has succeeded elsewhere: on another thread, or of tensors that had to be fetched."""
@@ -118,6 +125,7 @@ class Label:
 
     model: str = ""
     version: str = ""
+    path: str | None = None
     requested: tuple[str, ...] = ()
 
 
@@ -137,6 +145,18 @@ class Runtime(Protocol):
         ``ModelNameError`` when neither session nor label name the model.
         """
         ...
+
+
+def module_version(module: str, session: object) -> str:
+    """Return the version of the runtime's package, or of the one that the session's class is from."""
+    found = sys.modules.get(module) or sys.modules.get(type(session).__module__.partition(".")[0])
+    return str(getattr(found, "__version__", "unknown"))
+
+
+def distinct(names: Iterable[str], prefix: str) -> tuple[str, ...]:
+    """Return names of tensors that are all there and differ: models may leave them out or use one twice."""
+    given = [name or f"{prefix}_{place}" for place, name in enumerate(names)]
+    return tuple(name if given.index(name) == place else f"{name}_{place}" for place, name in enumerate(given))
 
 
 def name_of(path: str | None, label: Label, declared_version: str = "") -> tuple[str, str, str]:

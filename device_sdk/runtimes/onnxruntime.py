@@ -7,12 +7,12 @@ The package is never imported here: devices carry it under vendor names. All way
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final
 
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Probe, name_of
+from device_sdk.runtimes.adapter import Facts, Label, Probe, module_version, name_of
+from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "onnxruntime"
 _INT64_MAX: Final = 2**63 - 1
@@ -25,9 +25,19 @@ def recognises(session: object) -> bool:
     return all(callable(getattr(session, name, None)) for name in ("run", "get_inputs", "get_outputs"))
 
 
-def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> WrappedSession:
+def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> MeasuredProxy:
     """Return the session, measured."""
-    return WrappedSession(session, start(_facts(session, label)))
+    probe = start(_facts(session, label))
+    members = {"run": probe.bind(session.run, _all_outputs(session, probe.facts))}
+    for name, measured in (
+        ("run_with_iobinding", _measured_iobinding),
+        ("run_with_ort_values", _measured_ort_values),
+        ("run_async", _measured_async),
+    ):
+        original = getattr(session, name, None)
+        if callable(original):
+            members[name] = measured(original, probe)
+    return MeasuredProxy(session, members)
 
 
 def _facts(session: Any, label: Label) -> Facts:
@@ -35,13 +45,12 @@ def _facts(session: Any, label: Label) -> Facts:
     model, version, digest = name_of(str(path) if path else None, label, _declared_version(session))
     inputs, outputs = session.get_inputs(), session.get_outputs()
     first_axis = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    module = sys.modules.get("onnxruntime") or sys.modules.get(type(session).__module__.partition(".")[0])
     providers = _providers(session)
     return Facts(
         model=model,
         version=version,
         runtime=NAME,
-        runtime_version=str(getattr(module, "__version__", "unknown")),
+        runtime_version=module_version("onnxruntime", session),
         inputs=tuple(item.name for item in inputs),
         outputs=tuple(item.name for item in outputs),
         batched=not isinstance(first_axis, int) or first_axis == 1,
@@ -64,52 +73,6 @@ def _declared_version(session: Any) -> str:
         declared = int(session.get_modelmeta().version)
         return "" if declared in (0, _INT64_MAX) else str(declared)
     return ""
-
-
-class WrappedSession:
-    """An inference session whose runs are measured; everything else is the wrapped session's own.
-
-    ``isinstance(wrapped, InferenceSession)`` stays true.
-    """
-
-    def __init__(self, session: Any, probe: Probe) -> None:
-        own = self.__dict__
-        own["_session"] = session
-        own["run"] = probe.bind(session.run, _all_outputs(session, probe.facts))
-        for name, measured in (
-            ("run_with_iobinding", _measured_iobinding),
-            ("run_with_ort_values", _measured_ort_values),
-            ("run_async", _measured_async),
-        ):
-            original = getattr(session, name, None)
-            if callable(original):
-                own[name] = measured(original, probe)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        return type(self._session)
-
-    def __getattr__(self, name: str) -> Any:
-        session = self.__dict__.get("_session")
-        if session is None:  # half-made, by copy or pickle
-            raise AttributeError(name)
-        return getattr(session, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._session, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(self._session, name)
-
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> Any:
-        """Copy and pickle as the wrapped session does: the copy is not measured."""
-        return self._session.__reduce_ex__(protocol)
-
-    def __dir__(self) -> list[str]:
-        return dir(self._session)
-
-    def __repr__(self) -> str:
-        return f"<measured {self._session!r}>"
 
 
 def _all_outputs(session: Any, facts: Facts) -> list[str] | None:

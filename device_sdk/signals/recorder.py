@@ -214,7 +214,7 @@ class Recorder:
     def raised(self, elapsed_ns: int, error: BaseException | str, feed: Any, adapter: Adapter) -> None:
         """Count a run that raised; nothing of this may stand in the way of the host's own exception."""
         try:
-            samples = adapter.samples_of(feed, None) if isinstance(feed, Mapping) else 1
+            samples = max(1, adapter.samples_of(feed, None)) if isinstance(feed, Mapping) else 1
             self.failed(elapsed_ns, adapter.classify(error), samples)
         except Exception as fault:  # noqa: BLE001 - the host's own exception is on its way and must arrive unchanged
             swallow("counting a failed run", fault)

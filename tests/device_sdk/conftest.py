@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from device_sdk.errors import raise_swallowed
 from device_sdk.testing import ManualClock, MemorySink, connect
 
 sys.path.append(str(Path(__file__).parent))
+
+if missing := [name for name in ("ai_edge_litert", "openvino") if importlib.util.find_spec(name) is None]:
+    raise pytest.UsageError(f"these tests run real models under {', '.join(missing)}: install what is new (make setup)")
 
 from sdk_kit import START_NS, Bench, classifier, session_of
 

@@ -1,0 +1,307 @@
+"""OpenVINO: compiled models, infer requests (synchronous and asynchronous) and queues of them.
+
+A measured model or request is an instance of a subclass made from the session's own class, so that it can be passed to
+the runtime like any other. Tensors are read where the request keeps them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from device_sdk.errors import guard
+from device_sdk.runtimes.adapter import Facts, Label, Probe, distinct, module_version, name_of
+from device_sdk.runtimes.proxy import MeasuredProxy
+
+NAME: Final = "openvino"
+
+
+def recognises(session: object) -> bool:
+    """Say whether an object looks like a compiled model, an infer request, or a queue of requests."""
+    return any(
+        all(callable(getattr(session, name, None)) for name in members)
+        for members in (("create_infer_request", "get_property"), ("infer", "start_async"), ("start_async", "wait_all"))
+    )
+
+
+def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
+    """Return the session, measured."""
+    if hasattr(session, "create_infer_request"):
+        return _measured_model(session, start(_facts(session, label)))
+    if hasattr(session, "wait_all"):
+        probe = start(_facts(session[0].get_compiled_model(), label))
+        return MeasuredQueue(session, probe)
+    return _measured_request(session, start(_facts(session.get_compiled_model(), label)))
+
+
+def _facts(compiled: Any, label: Label) -> Facts:
+    model, version, digest = name_of(label.path, label)
+    devices = _devices(compiled)
+    return Facts(
+        model=model,
+        version=version,
+        runtime=NAME,
+        runtime_version=module_version("openvino", compiled).partition("-")[0],
+        inputs=_names(compiled.inputs, "input"),
+        outputs=_names(compiled.outputs, "output"),
+        batched=_leading_axis_is_batch(compiled.inputs),
+        providers=devices,
+        requested=label.requested or devices,
+        model_path=label.path,
+        digest=digest,
+    )
+
+
+def _leading_axis_is_batch(ports: Sequence[Any]) -> bool:
+    shape = ports[0].get_partial_shape() if ports else None
+    if shape is None or shape.rank.is_dynamic:
+        return shape is not None
+    return len(shape) > 0 and (shape[0].is_dynamic or shape[0].get_length() == 1)
+
+
+def _names(ports: Sequence[Any], prefix: str) -> tuple[str, ...]:
+    """Return a name for each port: its node's where that is one of the tensor's names, else any of these."""
+    names = []
+    for port in ports:
+        own, known = port.get_node().get_friendly_name(), port.get_names()
+        names.append(own if own in known else min(known, default=""))
+    return distinct(names, prefix)
+
+
+def _devices(compiled: Any) -> tuple[str, ...]:
+    """Return the devices that run the model; one in brackets only stands in until another is ready."""
+    with guard("reading the model's devices"):
+        return tuple(str(name).strip("()") for name in compiled.get_property("EXECUTION_DEVICES"))
+    return ()
+
+
+def _measured_model(compiled: Any, probe: Probe) -> Any:
+    base: Any = type(compiled)
+
+    class MeasuredModel(base):  # type: ignore[misc]
+        """A compiled model whose requests are measured."""
+
+        def create_infer_request(self) -> Any:
+            return _measured_request(super().create_infer_request(), probe)
+
+    return _named_as(MeasuredModel, base)(compiled, getattr(compiled, "_weights", None))
+
+
+def _named_as(kind: Any, base: Any) -> Any:
+    kind.__name__, kind.__qualname__, kind.__module__ = base.__name__, base.__qualname__, base.__module__
+    return kind
+
+
+def _measured_request(request: Any, probe: Probe) -> Any:
+    base: Any = type(request)
+    run = probe.bind(lambda _names, _feed, call: _Answer(call()))
+
+    class MeasuredRequest(base):  # type: ignore[misc]
+        """An infer request that is measured; an asynchronous run when it is waited for or its callback comes."""
+
+        def __init__(self, other: Any) -> None:
+            super().__init__(other)
+            self._flight = _Flight(probe)
+
+        def infer(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+            infer = super().infer
+            return run(None, _Feed(self, inputs, probe), lambda: infer(inputs, *args, **kwargs)).whole
+
+        def start_async(self, inputs: Any = None, *args: Any, **kwargs: Any) -> None:
+            self._flight.landed(self)  # a run that nobody waited for
+            self._flight.started(_Feed(self, inputs, probe))
+            with self._flight.watching(self):
+                super().start_async(inputs, *args, **kwargs)
+
+        def wait(self) -> None:
+            with self._flight.watching(self):
+                super().wait()
+            self._flight.landed(self)
+
+        def wait_for(self, timeout: int) -> bool:
+            with self._flight.watching(self):
+                over = bool(super().wait_for(timeout))
+            if over:
+                self._flight.landed(self)
+            return over
+
+        def set_callback(self, callback: Any, userdata: Any) -> None:
+            super().set_callback(_called_back(self, self._flight, callback), userdata)
+
+    return _named_as(MeasuredRequest, base)(request)
+
+
+class _Flight:
+    """The asynchronous run of one request that is under way; recorded once, whoever sees its end first."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._under_way: list[tuple[int, _Feed]] = []
+
+    def started(self, feed: _Feed) -> None:
+        self._under_way.append((self._probe.recorder.perf_ns(), feed))
+
+    def landed(self, request: Any, error: BaseException | None = None) -> None:
+        """Record the run under way, if there is one, as ended with or without an error."""
+        with guard("recording a run"):
+            try:
+                started_ns, feed = self._under_way.pop()
+            except IndexError:
+                return
+            if error is not None:
+                self._probe.failed(self._probe.recorder.perf_ns() - started_ns, error, feed)
+            else:
+                self._probe.ran(_latency_ns(request), None, feed, _Outputs(request, self._probe))
+
+    @contextlib.contextmanager
+    def watching(self, request: Any) -> Iterator[None]:
+        """Record what the runtime raises inside as the end of the run."""
+        try:
+            yield
+        except BaseException as error:
+            self.landed(request, error)
+            raise
+
+
+def _called_back(request: Any, flight: _Flight, callback: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return a callback that records the run before the caller's own is called; it keeps no request alive."""
+    mine = weakref.ref(request)
+
+    def called_back(data: Any) -> None:
+        alive = mine()
+        if alive is not None:
+            flight.landed(alive)
+        callback(data)
+
+    return called_back
+
+
+def _latency_ns(request: Any) -> int:
+    """Return how long the request's last run took, by the runtime's own clock (it says milliseconds)."""
+    return int(request.latency * 1e6)
+
+
+class _Answer(Sequence[Any]):
+    """Results in the order of the outputs, and the dictionary that the runtime returned."""
+
+    __slots__ = ("whole",)
+
+    def __init__(self, whole: Any) -> None:
+        self.whole = whole
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.whole.to_tuple()[at]
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
+class _Outputs(Sequence[Any]):
+    """Results of a request as views made on demand, good until its next run."""
+
+    def __init__(self, request: Any, probe: Probe) -> None:
+        self._request = request
+        self._count = len(probe.facts.outputs)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._request.get_output_tensor(at).data
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class _Feed(Mapping[str, Any]):
+    """The inputs of a run by name: what the caller passed where that is an array, else the request's own tensor."""
+
+    __slots__ = ("_inputs", "_names", "_request")
+
+    def __init__(self, request: Any, inputs: Any, probe: Probe) -> None:
+        self._request = request
+        self._inputs = inputs
+        self._names = probe.facts.inputs
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        at = self._names.index(name)
+        passed = _passed(self._inputs, at, name)
+        return passed if hasattr(passed, "dtype") else self._request.get_input_tensor(at).data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _passed(inputs: Any, at: int, name: str) -> Any:
+    """Return one of the inputs that a caller passed: as one array, a sequence, or a mapping by name, place or port."""
+    if isinstance(inputs, Mapping):
+        by_port = (value for key, value in inputs.items() if hasattr(key, "get_names") and name in key.get_names())
+        return inputs[name] if name in inputs else inputs[at] if at in inputs else next(by_port, None)
+    if isinstance(inputs, list | tuple):
+        return inputs[at] if at < len(inputs) else None
+    return inputs if at == 0 else None
+
+
+class _Job:
+    """What a queue carries along with one run."""
+
+    __slots__ = ("feed", "userdata")
+
+    def __init__(self, feed: Any, userdata: Any) -> None:
+        self.feed = feed
+        self.userdata = userdata
+
+
+class MeasuredQueue(MeasuredProxy):
+    """A queue of requests that is measured; wrap it before ``set_callback``."""
+
+    def __init__(self, queue: Any, probe: Probe) -> None:
+        self.__dict__["_callback"] = None
+        super().__init__(queue, {"_probe": probe})
+        mine = weakref.ref(self)
+
+        def called_back(request: Any, job: Any) -> None:
+            probe.ran(_latency_ns(request), None, _Feed(request, job.feed, probe), _Outputs(request, probe))
+            owner = mine()
+            if owner is not None and owner.__dict__["_callback"] is not None:
+                owner.__dict__["_callback"](request, job.userdata)
+
+        queue.set_callback(called_back)
+
+    def set_callback(self, funct: Any) -> None:
+        """Have ``funct(request, userdata)`` called at the end of each run."""
+        self.__dict__["_callback"] = funct
+
+    @property
+    def userdata(self) -> list[Any]:
+        """What was passed along with the last run of each request."""
+        return [job.userdata if isinstance(job, _Job) else job for job in self._session.userdata]
+
+    def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
+        """Run on the next idle request."""
+        try:
+            self._session.start_async(inputs, _Job(inputs, userdata), share_inputs)
+        except BaseException as error:
+            self._probe.failed(0, error)
+            raise
+
+    def wait_all(self) -> None:
+        """Wait for all runs under way; raise what one of them raised."""
+        try:
+            self._session.wait_all()
+        except BaseException as error:
+            self._probe.failed(0, error)
+            raise
+
+    def __len__(self) -> int:
+        return len(self._session)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._session)
+
+    def __getitem__(self, at: int) -> Any:
+        return self._session[at]
