@@ -11,7 +11,6 @@ import pytest
 
 import device_sdk
 from device_sdk.__main__ import main
-from device_sdk.contract.document import contract_document
 
 HEAVY = ("onnxruntime", "opentelemetry", "google.protobuf", "requests", "pydantic", "duckdb", "pyarrow", "fastapi")
 
@@ -78,12 +77,6 @@ def test_doctor_recognises_a_refusal(collector: Any, tmp_path: Path) -> None:
     collector.answers = [(401, {}, b"")]
     assert main(["doctor", "--endpoint", collector.url, "--state-dir", str(tmp_path)], said.append) == 1
     assert "check token=" in said[-1]
-
-
-def test_explain_prints_the_contract() -> None:
-    said: list[str] = []
-    assert main(["explain"], said.append) == 0
-    assert said[0] + "\n" == contract_document()
 
 
 def test_spool_counts_what_waits(bench: Any, tmp_path: Path) -> None:
