@@ -6,7 +6,6 @@ import os
 import threading
 import time
 import weakref
-from types import TracebackType
 from typing import Final
 
 from device_sdk.clock import Clock
@@ -100,6 +99,7 @@ class Engine(ExceptionSink):
                 rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
                 on_full=self._recorder_full,
                 wake=self._wake_fold,
+                open_lane=self.session.lane_opener(run),
             )
             self._recorders.append(recorder)
             return recorder
@@ -151,6 +151,8 @@ class Engine(ExceptionSink):
                 self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
             if retired:
                 self._recorders = [recorder for recorder in self._recorders if recorder not in retired]
+                for recorder in retired:
+                    self.session.release_lanes(recorder.lanes)
         self._ledger.spent("fold", time.thread_time_ns() - started)
         return rows
 
@@ -192,7 +194,8 @@ class Engine(ExceptionSink):
             observed_ns, self._observed_perf_ns = perf_ns - self._observed_perf_ns, perf_ns
         emitters: list[Emitter] = [] if empty else self._model_emitters()
         emitters.append(self._emit_own)
-        self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters)
+        folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
+        self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
         self._to_send.set()
         self._ledger.spent("export", time.thread_time_ns() - started)
 
@@ -262,6 +265,7 @@ class Engine(ExceptionSink):
                 return
             with guard("folding"):
                 if self._awake():
+                    self.session.pulse()
                     self.fold()
                     self._sample_host()
                     self.step()
@@ -296,11 +300,11 @@ class Engine(ExceptionSink):
             if not (self.closed or self._dormant):
                 self.session.declare_end(reason)
 
-    def exception_ends_program(self, kind: type[BaseException], trace: TracebackType | None) -> None:
+    def exception_ends_program(self, error: BaseException) -> None:
         """Note the exception that ends the program."""
         with self._lock:
             if not (self.closed or self._dormant):
-                self.session.exception(kind, trace)
+                self.session.exception(error)
 
     def close(self, timeout_s: float) -> bool:
         """End the session: last fold, last window, end event, send, keep on disk what could not be sent.

@@ -27,6 +27,10 @@ class Ledger:
         """Count tensor measurements that were not folded or not taken."""
         self._add(m.LOSS_MEASUREMENTS.name, count, (a.LOSS_REASON, str(reason)))
 
+    def runs_lost(self, reason: LossReason, count: int) -> None:
+        """Count runs of a dead process that will never arrive."""
+        self._add(m.LOSS_RUNS.name, count, (a.LOSS_REASON, str(reason)))
+
     def sent(self, kind: str, size: int, error: str) -> None:
         """Count bytes put on the network; ``error`` is empty when they were taken."""
         attributes: list[tuple[str, str | bool]] = [(a.EXPORT_KIND, kind)]

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from device_sdk.contract.attributes import ClockSource
@@ -130,8 +129,7 @@ def kill(monitor: Monitor, exception: BaseException | None = None) -> None:
     """
     engine = _engine(monitor)
     if exception is not None:
-        trace: TracebackType | None = exception.__traceback__
-        engine.exception_ends_program(type(exception), trace)
+        engine.exception_ends_program(exception)
     engine.abandon()
 
 

@@ -27,6 +27,7 @@ INFLIGHT_KEYS: Final = (
     a.INFLIGHT_RUNTIME,
     a.INFLIGHT_PROVIDER,
     a.INFLIGHT_PHASE,
+    a.INFLIGHT_RUNS,
 )
 """The in-flight mark: what the process was inferring when it ended."""
 

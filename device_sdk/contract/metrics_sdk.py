@@ -63,6 +63,10 @@ LOSS_MEASUREMENTS: Final = Instrument(
     "edge.loss.measurements", Kind.COUNTER, "{measurement}", (a.LOSS_REASON,),
     "Tensor measurements that were not folded; runs and latency are never among them.", 8,
 )  # fmt: skip
+LOSS_RUNS: Final = Instrument(
+    "edge.loss.runs", Kind.COUNTER, "{run}", (a.LOSS_REASON,),
+    "Runs that a dead process had finished and that will never arrive: of its open window and of windows in memory.", 8,
+)  # fmt: skip
 EXPORT_SIZE: Final = Instrument(
     "edge.export.size", Kind.COUNTER, "By", (a.EXPORT_KIND, a.ERROR_TYPE), "Bytes the SDK put on the network.", 6,
 )  # fmt: skip

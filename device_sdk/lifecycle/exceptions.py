@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 import traceback
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from device_sdk.errors import guard
+
+_CHAIN_MAX: Final = 8
 
 _listeners: weakref.WeakSet[ExceptionSink] = weakref.WeakSet()
 _previous_hook = None
@@ -20,7 +25,7 @@ _telling = False
 class ExceptionSink:
     """Something that wants to know of the exception that ends the program."""
 
-    def exception_ends_program(self, kind: type[BaseException], trace: TracebackType | None) -> None:
+    def exception_ends_program(self, error: BaseException) -> None:
         """Take note of it, quickly."""
         raise NotImplementedError
 
@@ -49,13 +54,34 @@ def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType 
         return
     _telling = True
     try:
-        if not issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        if isinstance(error, kind) and _ends_program(error):
             for sink in list(_listeners):
                 with guard("recording an uncaught exception"):
-                    sink.exception_ends_program(kind, trace)
+                    sink.exception_ends_program(error)
         (_previous_hook or sys.__excepthook__)(kind, error, trace)
     finally:
         _telling = False
+
+
+def _ends_program(error: BaseException) -> bool:
+    """Say whether the interpreter is about to end: not at a prompt, nor when a thread calls the hook by itself."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)) or hasattr(sys, "ps1") or sys.flags.interactive:
+        return False
+    return threading.current_thread() is threading.main_thread()
+
+
+def chain_of(error: BaseException) -> Iterator[tuple[int, set[int]]]:
+    """Yield (id, ids of its traceback's parts) of an exception and of those that it came from, at most 8."""
+    link: BaseException | None = error
+    for _ in range(_CHAIN_MAX):
+        if link is None:
+            return
+        parts, trace = set(), link.__traceback__
+        while trace is not None:
+            parts.add(id(trace))
+            trace = trace.tb_next
+        yield id(link), parts
+        link = link.__cause__ or link.__context__
 
 
 def crash_signature(kind: type[BaseException], trace: TracebackType | None) -> str:

@@ -51,6 +51,9 @@ class SessionHeader:
     started_ns: int
     window_ns: int
     resource: dict[str, AttributeValue] = field(default_factory=dict)
+    memory_group: str = ""
+    fatal: tuple[str, str] | None = None
+    """Where the fatal signals of the process are noted: directory and stream id of its first Monitor."""
 
 
 class Mark:
@@ -66,6 +69,8 @@ class Mark:
                 "boot_id": header.boot_id,
                 "started_ns": header.started_ns,
                 "window_ns": header.window_ns,
+                "memory_group": header.memory_group,
+                "fatal": header.fatal,
                 "resource": {key: list(v) if isinstance(v, tuple) else v for key, v in header.resource.items()},
             }
         ).encode()
@@ -114,10 +119,18 @@ def read_session(data: bytes) -> tuple[SessionHeader, Vital] | None:
             started_ns=int(stored["started_ns"]),
             window_ns=int(stored["window_ns"]),
             resource={k: tuple(v) if isinstance(v, list) else v for k, v in stored["resource"].items()},
+            memory_group=str(stored.get("memory_group", "")),
+            fatal=_pair_of(stored.get("fatal")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return header, max(vitals, key=lambda pair: pair[0])[1]
+
+
+def _pair_of(stored: object) -> tuple[str, str] | None:
+    if isinstance(stored, list) and len(stored) == 2:
+        return str(stored[0]), str(stored[1])
+    return None
 
 
 def _read_slot(data: bytes, slot: int) -> tuple[int, Vital] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 
 from device_sdk.clock import Clock
 from device_sdk.config import Config
@@ -15,15 +15,20 @@ from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
-from device_sdk.lifecycle.ends import DeadSession, crash_attributes, end_attributes, end_severity, is_crash
-from device_sdk.lifecycle.exceptions import crash_signature, exception_name
-from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital, read_session
+from device_sdk.lifecycle.dead import DeadSession, read_dead_session
+from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash
+from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception_name
+from device_sdk.lifecycle.fatal import stop_watching, survived_bytes, watch_fatal_signals
+from device_sdk.lifecycle.inflight import Cell, InflightMark
+from device_sdk.lifecycle.kernel import KernelReader
+from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import resource_of
 from device_sdk.lifecycle.state import Installation, StateDir
-from device_sdk.points import EventAttributes
+from device_sdk.points import AttributePairs, EventAttributes
 from device_sdk.privacy import Gate, allowed_resource
 from device_sdk.sending.otlp import Encoder
 from device_sdk.sending.stream import Emitter, Stream, encode_event
+from device_sdk.signals.lane import Lane
 from device_sdk.spool import LOGS, METRICS, Spool
 
 
@@ -35,6 +40,7 @@ class Session:
         self._clock = clock
         self._ledger = ledger
         self._gate = Gate(config.privacy)
+        self._kernel = None if clock.manual else KernelReader()  # a simulated device has no kernel of its own
         self._state = _open_state(config.state_dir)
         try:
             installation = self._state.installation()
@@ -70,32 +76,41 @@ class Session:
         )
 
     def _begin(self, previous: SessionHeader | None) -> None:
-        """Start: a fresh stream, its start event, its mark."""
+        """Start: a fresh stream, its start event, its marks."""
         now = self.now_ns()
         self.stream = Stream(self._resource, self._gate, started_ns=now)
         self.vital = Vital(last_sign_ns=now)
+        self._runs_at: deque[tuple[int, int]] = deque()  # (window, runs up to its end) of windows not yet safe
         attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
         if previous is not None:
             attributes.insert(0, (a.SESSION_PREVIOUS_ID, previous.session_id))
         self._ledger.session_started()
         self.emit(e.SESSION_START, attributes)
+        instance_id = self.stream.instance_id
+        self.inflight = InflightMark(self._state.path, instance_id, resident=self._kernel is not None)
+        fatal = watch_fatal_signals(self._state.path, instance_id) if self._kernel is not None else None
         self._mark = Mark(
             self._state,
             SessionHeader(
                 session_id=self.stream.session_id,
-                instance_id=self.stream.instance_id,
+                instance_id=instance_id,
                 boot_id=self._boot.boot_id,
                 started_ns=now,
                 window_ns=self._config.window_ns,
                 resource=self.stream.resource,
+                memory_group=self._kernel.group if self._kernel is not None else "",
+                fatal=(fatal.directory, fatal.instance_id) if fatal is not None else None,
             ),
         )
+        self._note_memory()
         self.write_mark()
 
     def restart_in_child(self, ledger: Ledger) -> None:
         """Forget everything of the parent's in a forked child; ``begin_in_child`` starts the child's own session."""
         self._ledger = ledger
         self._gate = Gate(self._config.privacy)
+        stop_watching(self.stream.instance_id)
+        self.inflight.detach()
         self._state.disown()
         self.spool.disown()
         self.spool = self._new_spool(None)
@@ -106,25 +121,26 @@ class Session:
 
     def _read_dead_session(self) -> SessionHeader | None:
         """Tell of the session before this one when it could not do so itself; return its header."""
-        found = read_session(self._state.read_mark())
-        if found is None:
+        dead = None
+        with guard("reading what the previous session left"):
+            dead = read_dead_session(self._state, self._boot.boot_id, self._kernel)
+        if dead is None:
             return None
-        header, vital = found
-        if not vital.told:
+        if not dead.vital.told:
             with guard("telling of the previous session's end"):
-                self._tell_of(DeadSession(header, vital))
-        self._ledger.lost(True, LossReason.SHUTDOWN, vital.unsent_windows)  # also of an end that could save nothing
-        return header
+                self._tell_of(dead)
+        # also of an end that could save nothing
+        self._ledger.lost(True, LossReason.SHUTDOWN, dead.vital.unsent_windows)
+        self._ledger.runs_lost(LossReason.SHUTDOWN, dead.lost_runs)
+        return dead.header
 
     def _tell_of(self, dead: DeadSession) -> None:
-        header, vital = dead.header, dead.vital
-        reason = dead.reason(self._boot.boot_id)
-        told = end_attributes(
-            reason, vital, duration_ns=vital.last_sign_ns - header.started_ns, accuracy_ns=header.window_ns
-        )
+        header, vital, reason, flight = dead.header, dead.vital, dead.reason, dead.flight
+        lasted_ns = dead.last_sign_ns - header.started_ns
+        told = end_attributes(reason, vital, flight, duration_ns=lasted_ns, accuracy_ns=dead.accuracy_ns)
         events: list[tuple[Event, EventAttributes, int | None]] = [(e.SESSION_END, told, end_severity(reason))]
         if is_crash(reason):
-            events.append((e.APP_CRASH, crash_attributes(header.session_id, vital), None))
+            events.append((e.APP_CRASH, crash_attributes(header.session_id, reason, vital, flight), None))
         encoder = Encoder(header.resource)
         for number, (event, attributes, severity) in enumerate(events, vital.events):
             encoded = encode_event(
@@ -134,7 +150,7 @@ class Session:
                 instance_id=header.instance_id,
                 session_id=header.session_id,
                 number=number,
-                time_ns=vital.last_sign_ns,
+                time_ns=dead.last_sign_ns,
                 observed_ns=self.now_ns(),
                 severity=severity,
             )
@@ -143,13 +159,49 @@ class Session:
 
     # --- life -------------------------------------------------------------------------------------------------
 
-    def close_window(self, end_ns: int, observed_ns: int, emitters: Iterable[Emitter]) -> None:
-        """Queue the open window as ending at ``end_ns``, and leave a sign of life."""
+    def close_window(
+        self, end_ns: int, observed_ns: int, emitters: Iterable[Emitter], *, runs: int | None = None
+    ) -> None:
+        """Queue the open window as ending at ``end_ns``, and leave a sign of life.
+
+        ``runs`` is how many runs are in this and all earlier windows together, None for no more than before.
+        """
         self.spool.put(METRICS, self.stream.close_window(end_ns, observed_ns, self._ledger, emitters))
+        cells = self.inflight.cells
+        if runs is not None:
+            cells[Cell.FOLDED] = runs
         self.vital.last_sign_ns = end_ns
         self.vital.last_sequence = self.stream.next_sequence - 1
         self.vital.observed_ns += observed_ns
+        self._runs_at.append((self.vital.last_sequence, cells[Cell.FOLDED]))
+        self._note_memory()
         self.write_mark()
+
+    def pulse(self) -> None:
+        """Leave a sign of life between two windows."""
+        if self._kernel is not None:
+            self.inflight.cells[Cell.PULSE_NS] = self.now_ns()
+            self.inflight.cells[Cell.RESIDENT_BYTES] = self._kernel.resident_bytes()
+
+    def _note_memory(self) -> None:
+        """Note what the next start needs to recognise a kill for lack of memory, and a fatal signal survived."""
+        if self._kernel is None:
+            return
+        memory, cells = self._kernel.memory(), self.inflight.cells
+        cells[Cell.RESIDENT_BYTES], cells[Cell.LIMIT_BYTES] = memory.resident_bytes, memory.limit_bytes
+        cells[Cell.GROUP_KILLS], cells[Cell.MACHINE_KILLS] = memory.group_kills, memory.machine_kills
+        cells[Cell.FAULT_BYTES] = survived_bytes()
+
+    def lane_opener(self, run: AttributePairs) -> Callable[[], Lane]:
+        """Return what opens lanes of the in-flight mark for one session of the model that the run attributes name."""
+        names = dict(run)
+        model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
+        runtime, provider = str(names.get(a.RUNTIME_NAME, "")), str(names.get(a.PROVIDER_NAME, ""))
+        return self.inflight.opener(model=model, version=version, runtime=runtime, provider=provider)
+
+    def release_lanes(self, lanes: Iterable[Lane]) -> None:
+        """Take back the lanes of a session that the host has let go of."""
+        self.inflight.release(lanes)
 
     def emit(self, event: Event, attributes: EventAttributes, *, severity: int | None = None) -> None:
         """Queue one event, on disk at once: events are few and a crash must not eat them."""
@@ -165,6 +217,8 @@ class Session:
     def write_mark(self) -> None:
         """Bring the mark up to date."""
         self.vital.unsent_windows = self.spool.volatile_windows
+        while self._runs_at and self._runs_at[0][0] <= self.vital.last_sequence - self.vital.unsent_windows:
+            self.inflight.cells[Cell.SAFE] = self._runs_at.popleft()[1]
         self.vital.events = self.stream.next_event
         self._mark.write(self.vital)
 
@@ -175,27 +229,29 @@ class Session:
         self.vital.end = reason
         self.write_mark()
 
-    def exception(self, kind: type[BaseException], trace: TracebackType | None) -> None:
+    def exception(self, error: BaseException) -> None:
         """Note the exception that ends the program; the session's end or the next start tells of it."""
         self.vital.last_sign_ns = self.now_ns()
         self.vital.end = EndReason.EXCEPTION
-        self.vital.exception_type = exception_name(kind)
-        self.vital.signature = crash_signature(kind, trace)
+        self.vital.exception_type = exception_name(type(error))
+        self.vital.signature = crash_signature(type(error), error.__traceback__)
+        for raised, traces in chain_of(error):
+            self.inflight.note_raised(raised, traces)
         self.write_mark()
 
     def tell_own_end(self) -> None:
         """Queue the end of this session, to be counted in its last window."""
         self.stream.ending = True
-        reason = self.vital.end or EndReason.EXIT
+        reason, flight = self.vital.end or EndReason.EXIT, self.inflight.read()
         duration_ns = self.now_ns() - self.stream.started_ns
         self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
         self.emit(
             e.SESSION_END,
-            end_attributes(reason, self.vital, duration_ns=duration_ns, accuracy_ns=0),
+            end_attributes(reason, self.vital, flight, duration_ns=duration_ns, accuracy_ns=0),
             severity=end_severity(reason),
         )
         if is_crash(reason):
-            self.emit(e.APP_CRASH, crash_attributes(self.stream.session_id, self.vital))
+            self.emit(e.APP_CRASH, crash_attributes(self.stream.session_id, reason, self.vital, flight))
         self.mark_told()  # at once: a process killed while it sends its last windows must not count as a crash
 
     def mark_told(self) -> None:
@@ -206,6 +262,8 @@ class Session:
     def release(self) -> None:
         """Let go of files and the lock."""
         self.spool.close()
+        stop_watching(self.stream.instance_id)
+        self.inflight.detach()
         self._state.release()
 
 

@@ -43,11 +43,13 @@ class MeasuredRun:
     def __init__(self, recorder: Recorder, samples: int) -> None:
         self._recorder = recorder
         self.samples = samples
+        recorder.lane.enter()
         self._started_ns = recorder.perf_ns()
 
     def end(self, error: BaseException | None) -> None:
         """Count the run."""
         elapsed_ns = self._recorder.perf_ns() - self._started_ns
+        self._recorder.lane.leave(error)
         with guard("measuring a block"):
             if error is None:
                 self._recorder.measured(elapsed_ns, self.samples)

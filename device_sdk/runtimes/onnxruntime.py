@@ -84,22 +84,25 @@ def _all_outputs(session: Any, facts: Facts) -> list[str] | None:
 
 def _measured_async(original: Callable[..., Any], probe: Probe) -> Callable[..., Any]:
     """Return ``run_async`` that is timed from the call to the callback; the caller's callback is called as before."""
-    perf_ns = probe.recorder.perf_ns
+    perf_ns, lane = probe.recorder.perf_ns, probe.recorder.lane
 
     def run_async(output_names: Any, input_feed: Any, callback: Any, user_data: Any, run_options: Any = None) -> Any:
         started = perf_ns()
 
         def called_back(results: Any, user_data: Any, error: str) -> None:
             elapsed = perf_ns() - started
+            lane.leave()
             if error:
                 probe.failed(elapsed, error, input_feed)
             else:
                 probe.ran(elapsed, output_names, input_feed, results)
             callback(results, user_data, error)
 
+        lane.enter()
         try:
             return original(output_names, input_feed, called_back, user_data, run_options)
         except BaseException as error:
+            lane.leave(error)
             probe.failed(perf_ns() - started, error, input_feed)
             raise
 

@@ -142,6 +142,7 @@ class ModelRuns:
         self._durations: dict[tuple[Phase, str], DurationHistogram] = {}
         self._samples: dict[str, int] = {}
         self._busy_ns = self._slowest_ns = 0
+        self.total_runs = 0
 
     def add_runs(self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "") -> None:
         """Add runs that took so long and answered so many samples, all of one phase and error type ('' for none)."""
@@ -152,6 +153,7 @@ class ModelRuns:
         histogram.add(durations_ns)
         self._busy_ns += int(durations_ns.sum())
         self._slowest_ns = max(self._slowest_ns, int(durations_ns.max(initial=0)))
+        self.total_runs += len(durations_ns)
         kind = str(error).partition(" ")[0]
         self._samples[kind] = self._samples.get(kind, 0) + samples
 

@@ -22,6 +22,7 @@ from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
 from device_sdk.signals import Signals
 from device_sdk.signals.inputs import input_captures
+from device_sdk.signals.lane import Lane
 from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.outputs import output_captures
 from device_sdk.signals.rings import BATCH_ROWS_MAX, NOTHING, Rings
@@ -73,6 +74,7 @@ class Recorder:
         rows_max: int = 2048,
         on_full: Callable[[Recorder, bool], bool] = lambda _recorder, _must: False,
         wake: Callable[[], None] = lambda: None,
+        open_lane: Callable[[], Lane] = Lane,
     ) -> None:
         self.runs = runs
         self.signals = signals
@@ -83,6 +85,8 @@ class Recorder:
         self._rows_max = rows_max
         self._on_full = on_full
         self._wake = wake
+        self._open_lane = open_lane
+        self.lanes = [open_lane()]
         self._sequence = itertools.count()
         self._plan_lock = threading.Lock()
         self._overrun_lock = threading.Lock()
@@ -92,6 +96,11 @@ class Recorder:
         self._answer_at: Any = None
 
     # --- on the caller's thread ---------------------------------------------------------------------------------
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of runs that are timed from outside (``enter`` before, ``leave`` after); ``bind`` has its own."""
+        return self.lanes[0]
 
     def failed(self, elapsed_ns: int, error: str, samples: int) -> None:
         """Count a run that raised."""
@@ -118,17 +127,33 @@ class Recorder:
         perf_ns, plain, other = self.perf_ns, self._rings.plain.append, self.watcher(adapter)
         first_input = adapter.inputs[0] if adapter.inputs else ""
         left = 0  # runs to leave out before the next copy
+        lane = self._open_lane()
+        self.lanes.append(lane)
+        cells, begun, ended = lane.cells, 0, 0  # this closure is their only writer: see Lane
         look: Any = None  # where the answer is whose first number must be one
 
+        def moved() -> None:
+            nonlocal cells, begun, ended
+            cells, begun, ended = lane.cells, 0, 0
+
+        lane.moved = moved
+
         def run(output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
-            nonlocal left, look
+            nonlocal left, look, begun, ended
             start = perf_ns()
+            begun += 1
+            cells[0] = begun
             try:
                 result = inner(names if output_names is None else output_names, input_feed, run_options)
+                end = perf_ns()  # in here: an interrupt on the way must not leave the run in flight for ever
             except BaseException as error:
+                ended += 1
+                cells[1] = ended
+                lane.raised(error)
                 self.raised(perf_ns() - start, error, input_feed, adapter)
                 raise
-            end = perf_ns()
+            ended += 1
+            cells[1] = ended
             try:
                 if (
                     left
