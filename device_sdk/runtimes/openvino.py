@@ -141,6 +141,7 @@ class _Flight:
         self._under_way: list[tuple[int, _Feed]] = []
 
     def started(self, feed: _Feed) -> None:
+        self._probe.recorder.lane.enter()
         self._under_way.append((self._probe.recorder.perf_ns(), feed))
 
     def landed(self, request: Any, error: BaseException | None = None) -> None:
@@ -150,6 +151,7 @@ class _Flight:
                 started_ns, feed = self._under_way.pop()
             except IndexError:
                 return
+            self._probe.recorder.lane.leave(error)
             if error is not None:
                 self._probe.failed(self._probe.recorder.perf_ns() - started_ns, error, feed)
             else:
@@ -265,6 +267,7 @@ class MeasuredQueue(MeasuredProxy):
         mine = weakref.ref(self)
 
         def called_back(request: Any, job: Any) -> None:
+            probe.recorder.lane.leave()
             probe.ran(_latency_ns(request), None, _Feed(request, job.feed, probe), _Outputs(request, probe))
             owner = mine()
             if owner is not None and owner.__dict__["_callback"] is not None:
@@ -283,9 +286,11 @@ class MeasuredQueue(MeasuredProxy):
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
         """Run on the next idle request."""
+        self._probe.recorder.lane.enter()
         try:
             self._session.start_async(inputs, _Job(inputs, userdata), share_inputs)
         except BaseException as error:
+            self._probe.recorder.lane.leave(error)
             self._probe.failed(0, error)
             raise
 
@@ -294,6 +299,8 @@ class MeasuredQueue(MeasuredProxy):
         try:
             self._session.wait_all()
         except BaseException as error:
+            self._probe.recorder.lane.leave(error)
+            self._probe.recorder.lane.give_up()  # of others that failed no callback comes
             self._probe.failed(0, error)
             raise
 

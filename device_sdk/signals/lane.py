@@ -29,6 +29,10 @@ class Lane:
         if error is not None:
             self.raised(error)
 
+    def give_up(self) -> None:
+        """Note that what was under way will never be seen to end."""
+        self.cells[0] = self.cells[1]
+
     def raised(self, error: BaseException) -> None:
         """Remember the exception a run raised: should it end the program, the run was at fault."""
         self.last_raised = (id(error), id(error.__traceback__))

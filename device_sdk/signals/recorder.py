@@ -86,7 +86,8 @@ class Recorder:
         self._on_full = on_full
         self._wake = wake
         self._open_lane = open_lane
-        self.lanes = [open_lane()]
+        self.lane = open_lane()  # of runs that are timed from outside; each ``bind`` has its own
+        self.lanes = [self.lane]
         self._sequence = itertools.count()
         self._plan_lock = threading.Lock()
         self._overrun_lock = threading.Lock()
@@ -96,11 +97,6 @@ class Recorder:
         self._answer_at: Any = None
 
     # --- on the caller's thread ---------------------------------------------------------------------------------
-
-    @property
-    def lane(self) -> Lane:
-        """The lane of runs that are timed from outside (``enter`` before, ``leave`` after); ``bind`` has its own."""
-        return self.lanes[0]
 
     def failed(self, elapsed_ns: int, error: str, samples: int) -> None:
         """Count a run that raised."""
