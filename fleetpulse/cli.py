@@ -8,7 +8,7 @@ import click
 
 from collector.errors import StackError
 from device_sdk._version import __version__
-from fleetpulse.commands import contract, judge, operate, serve
+from fleetpulse.commands import contract, device_settings, judge, operate, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -19,6 +19,7 @@ def cli() -> None:
 
 for command in (*serve.COMMANDS, *judge.COMMANDS, *operate.COMMANDS, *contract.COMMANDS):
     cli.add_command(command)
+operate.devices.add_command(device_settings.device_settings)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from alerts.service import AlertService
 from analytics.baseline_admin import baselines_handler
 from analytics.options import AnalyticsOptions
 from analytics.scheduler import Scheduler
+from collector.api.device_settings import SettingsDesk
 from collector.api.operator_app import create_operator_app
 from collector.api.options import ApiOptions
 from collector.errors import ConfigError
@@ -90,6 +91,7 @@ class StoreProcess:
             "jobs/run": self._run_jobs,
             "drain": self._drain_now,
             "baselines": baselines_handler(self.store, time.time_ns),
+            **SettingsDesk(self.store, self._settings.data_dir / "settings.json", time.time_ns).actions(),
         }
 
     def _run_jobs(self, body: dict[str, Any]) -> dict[str, Any]:

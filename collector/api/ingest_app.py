@@ -1,4 +1,4 @@
-"""The application of the device port: OTLP/HTTP and its health, nothing else.
+"""The application of the device port: OTLP/HTTP, the devices' settings and its health, nothing else.
 
 OTLP requests take a raw ASGI branch in front of FastAPI: routing, parameter handling and response classes would cost
 more than decoding a window.
@@ -18,12 +18,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from collector.api import device_settings
 from collector.api.auth import Guard, Tokens
 from collector.api.http_body import Message, Receive, Send
 from collector.api.options import IngestOptions
 from collector.api.otlp_http import JSON, PROTOBUF, SIGNALS, OtlpHttp, media_type, status_body
 from collector.ingest.admission import Admission, Limits
 from collector.ingest.counters import IngestCounters, write_counters
+from collector.ingest.device_settings import SettingsBook
 from collector.ingest.segments import SegmentWriter
 
 logger = logging.getLogger(__name__)
@@ -43,12 +45,15 @@ class IngestApp:
         )
         self.writer = SegmentWriter(options.segments_dir, options.worker, clock_ns, options.commit_tick_s)
         self._clock_ns = clock_ns
+        self._guard = Guard(Tokens(options.tokens_file), options.bind_host)
+        self._settings = SettingsBook(options.settings_file)
         self._otlp = OtlpHttp(
             options,
-            guard=Guard(Tokens(options.tokens_file), options.bind_host),
+            guard=self._guard,
             admission=self.admission,
             writer=self.writer,
             counters=self.counters,
+            settings=self._settings,
             clock_ns=clock_ns,
         )
         self._rest = self._make_rest()
@@ -115,6 +120,7 @@ class IngestApp:
                 return JSONResponse({"status": "not ready", "reason": refusal}, 503)
             return JSONResponse({"status": "ready"})
 
+        device_settings.add_route(app, self._settings, self._guard)
         app.add_exception_handler(HTTPException, _problem)
         return app
 
@@ -123,7 +129,8 @@ async def _problem(request: Request, error: Exception) -> Response:
     """Answer an unknown path or method: ``Status`` to OTLP clients, problem details (RFC 9457) to others."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = {
-        404: f"the device port has no {request.url.path[:200]!r}; it serves {', '.join(SIGNALS)}, /healthz, /readyz",
+        404: f"the device port has no {request.url.path[:200]!r}; it serves {', '.join(SIGNALS)}, "
+        f"{device_settings.PATH}, /healthz, /readyz",
         405: f"method {request.method} is not for {request.url.path[:200]!r}",
     }.get(status, "the request cannot be served")
     content_type = media_type(request.headers.get("content-type", ""))

@@ -51,6 +51,11 @@ class IngestOptions:
         """Return where the hashed tokens live."""
         return self.tokens_path or self.data_dir / "tokens.json"
 
+    @property
+    def settings_file(self) -> Path:
+        """Return where the store process publishes the devices' settings."""
+        return self.data_dir / "settings.json"
+
 
 @dataclass(frozen=True, slots=True)
 class ApiOptions:

@@ -23,11 +23,13 @@ from collector.api import decode
 from collector.api.auth import Guard, Scope
 from collector.api.decode_canonical import MalformedRequestError
 from collector.api.decode_limits import OversizedRequestError
+from collector.api.device_settings import id_header
 from collector.api.http_body import Body, ClientGoneError, Message, Receive, RequestError, Send, gunzip
 from collector.api.options import IngestOptions
 from collector.ingest.admission import Admission
 from collector.ingest.batch import DecodedBatch
 from collector.ingest.counters import IngestCounters
+from collector.ingest.device_settings import SettingsBook
 from collector.ingest.segments import SegmentWriteError, SegmentWriter
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class OtlpHttp:
         admission: Admission,
         writer: SegmentWriter,
         counters: IngestCounters,
+        settings: SettingsBook,
         clock_ns: Callable[[], int],
     ) -> None:
         self._options = options
@@ -107,6 +110,7 @@ class OtlpHttp:
         self._admission = admission
         self._writer = writer
         self._counters = counters
+        self._settings = settings
         self._clock_ns = clock_ns
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -118,7 +122,7 @@ class OtlpHttp:
         extra: list[tuple[bytes, bytes]] = []
         request = Body(receive)
         try:
-            body = await self._answer(signal, scope["method"], headers, request)
+            body, extra = await self._answer(signal, scope["method"], headers, request)
             status = 200
         except RequestError as error:
             status = error.status
@@ -152,8 +156,10 @@ class OtlpHttp:
             return [(b"www-authenticate", b"Bearer")]
         return []
 
-    async def _answer(self, signal: Signal, method: str, headers: Mapping[str, str], request: Body) -> bytes:
-        """Return the body of a 200; raises ``RequestError`` for every other answer."""
+    async def _answer(
+        self, signal: Signal, method: str, headers: Mapping[str, str], request: Body
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        """Return body and further headers of a 200; raises ``RequestError`` for every other answer."""
         content_type, compressed = self._admit(method, headers)
         options = self._options
         raw = await request.read(
@@ -177,7 +183,7 @@ class OtlpHttp:
         finally:
             self._admission.release(held)
         self._counters.acknowledged(time.perf_counter() - began)
-        return self._result(signal, content_type, batch)
+        return self._result(signal, content_type, batch), id_header(self._settings, batch)
 
     def _admit(self, method: str, headers: Mapping[str, str]) -> tuple[str, bool]:
         """Judge a request by its headers; return its type and whether it is compressed."""

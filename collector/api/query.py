@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from collector.api import quantiles, shapes
+from collector.api import device_settings, quantiles, shapes
 from collector.api.paging import (
     INT64_MAX,
     INT64_MIN,
@@ -168,13 +168,15 @@ def _add_devices(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -
 
     @routes.get("/devices/{device_id:any}", response_model=None)
     def device_page(device_id: str) -> Response:
-        """Return one device, with the clock correction of each of its boots, newest first."""
+        """Return one device, with the clock correction of each of its boots (newest first) and its settings."""
         horizon = clock_ns() - LEDGER_KEPT_NS
         rows = store.query("devices", {"device": device_id, "horizon_ns": horizon, "limit": 1}).to_pylist()
         if not device_id or not rows:
             raise ApiProblemError(404, f"no device {device_id!r} has reported; /api/v1/devices lists those that have")
         clocks = store.query("clocks", {"device": device_id}).to_pylist()
-        return json_response({**shapes.device(rows[0]), "clocks": clocks, "as_of_ns": clock_ns()})
+        answer = shapes.device(rows[0])
+        settings = device_settings.of_device(store, device_id, answer["cohort"])
+        return json_response({**answer, "clocks": clocks, "settings": settings, "as_of_ns": clock_ns()})
 
 
 def _add_distributions(routes: APIRouter, store: Store, clock_ns: Callable[[], int]) -> None:

@@ -11,6 +11,7 @@ from collector.storage.named import ANY, INT, STR, NamedQuery, Param
 _VERDICTS: Final = ", ".join(rows.VERDICTS.names)
 _STATES: Final = ", ".join(rows.ALERT_STATES.names)
 _LEDGER: Final = ", ".join(rows.ALERT_LEDGER.names)
+_SETTINGS: Final = ", ".join(rows.SETTINGS.names)
 _BASELINES: Final = ", ".join(rows.BASELINES.names)
 
 _BETWEEN: Final = f"""
@@ -46,6 +47,15 @@ _BASELINE_ROWS: Final = f"""
 select {_BASELINES} from baselines
 where ($model = '' or model = $model) and ($version = '' or version = $version)
 order by written_ns desc, baseline_id"""
+_SETTINGS_ROWS: Final = f"""
+select {_SETTINGS} from settings
+qualify row_number() over (partition by selector order by written_ns desc) = 1
+order by selector"""
+_SETTINGS_APPLIED: Final = """
+select l.time_ns, l.received_ns, l.attributes
+from logs l join streams s on s.stream = l.stream
+where l.event_name = 'edge.settings.applied' and s.device_id = $device
+order by l.received_ns desc, l.time_ns desc limit 1"""
 
 STATE_QUERIES: Final[dict[str, NamedQuery]] = {
     "verdicts_between": NamedQuery(
@@ -64,6 +74,8 @@ STATE_QUERIES: Final[dict[str, NamedQuery]] = {
     "alerts_latest": NamedQuery(_CURRENT_STATES),
     "alerts_history": NamedQuery(_HISTORY, {"from_ns": INT, "to_ns": INT}),
     "ledger": NamedQuery(_LEDGER_ROWS, {"alert_id": ANY}),
+    "settings": NamedQuery(_SETTINGS_ROWS),
+    "settings_applied": NamedQuery(_SETTINGS_APPLIED, {"device": STR}),
     "job_progress": NamedQuery(
         "select max(until_ns) as until_ns from job_runs where job = $job and outcome = 'ok'", {"job": STR}
     ),

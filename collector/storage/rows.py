@@ -102,6 +102,9 @@ ALERT_LEDGER: Final = _schema(
     ("entry_id", pa.string()), ("alert_id", pa.string()), ("at_ns", NS), ("action", pa.string()),
     ("detail", pa.string()), ("written_ns", NS),
 )  # fmt: skip
+SETTINGS: Final = _schema(
+    ("selector", pa.string()), ("document", pa.string()), ("document_id", pa.string()), ("written_ns", NS),
+)  # fmt: skip
 JOB_RUNS: Final = _schema(
     ("job", pa.string()), ("from_ns", NS), ("until_ns", NS), ("started_ns", NS), ("duration_ns", NS),
     ("rows_written", pa.int64()), ("outcome", pa.string()), ("detail", pa.string()),
@@ -115,5 +118,6 @@ APPEND_TABLES: Final[dict[str, pa.Schema]] = {
     "alert_states": ALERT_STATES,
     "alert_ledger": ALERT_LEDGER,
     "job_runs": JOB_RUNS,
+    "settings": SETTINGS,
 }
 """Tables that jobs and alerts append to through ``Store.append``."""

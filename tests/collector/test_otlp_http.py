@@ -249,7 +249,7 @@ def test_other_methods_are_405(server: Served, method: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/metric", "/v1/metrics/", "/healthz/", "/v1/settings", "/", "/api/v1/metrics", "/docs", "/openapi.json"],
+    ["/v1/metric", "/v1/metrics/", "/healthz/", "/v1/settings/", "/", "/api/v1/metrics", "/docs", "/openapi.json"],
 )
 def test_nothing_else_is_served(server: Served, path: str) -> None:
     response = server.client.get(server.url + path)
