@@ -25,6 +25,7 @@ from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
 from device_sdk.sending.transport import HttpTransport
 from device_sdk.signals import Signals
+from device_sdk.signals.answers import AnswerBook
 from device_sdk.signals.models import ModelInputs, ModelRuns
 from device_sdk.signals.recorder import Recorder
 from device_sdk.signals.sampling import Sampling
@@ -54,6 +55,7 @@ class Engine(ExceptionSink):
         self._runs: dict[AttributePairs, ModelRuns] = {}
         self._inputs: dict[tuple[str, str], ModelInputs] = {}
         self._recorders: list[Recorder] = []
+        self.answers = AnswerBook()
         self._governed = (SignalLevel.FULL, 1)
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self._used_disk = False
@@ -91,6 +93,7 @@ class Engine(ExceptionSink):
                 model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
                 inputs = self._inputs.setdefault((model, version), ModelInputs(model, version))
                 known = self._runs[run] = ModelRuns(run, inputs)
+            self.answers.measured(known)
             recorder = Recorder(
                 known,
                 signals,
@@ -145,7 +148,8 @@ class Engine(ExceptionSink):
             # a wrapped session that its host has let go of records no more: this fold is its last
             retired = [recorder for recorder in self._recorders if recorder.retired]
             rows = sum(recorder.backlog() for recorder in self._recorders)
-            pause = None if self.clock.manual else _yield_interpreter
+            pause = None if self.clock.manual else (lambda: time.sleep(0))  # lets others have the interpreter
+            self.answers.fold()
             for recorder in self._recorders:
                 recorder.fold(pause)
                 self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
@@ -200,7 +204,8 @@ class Engine(ExceptionSink):
         self._ledger.spent("export", time.thread_time_ns() - started)
 
     def _model_emitters(self) -> list[Emitter]:
-        return [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
+        models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
+        return [*models, self.answers.emit]
 
     def _emit_own(self, points: Points) -> None:
         memory, disk = self.session.spool.usage()
@@ -358,6 +363,7 @@ class Engine(ExceptionSink):
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads = []
         self._dormant = True
+        self.answers.discard()
         for recorder in self._recorders:
             recorder.discard()
         for emit in self._model_emitters():
@@ -371,7 +377,8 @@ class Engine(ExceptionSink):
     def _awake(self) -> bool:
         """Say whether a session is under way; a forked child's begins here, with the first that it recorded."""
         with self._lock:
-            if self._dormant and not self.closed and any(recorder.backlog() for recorder in self._recorders):
+            recorded = self.answers.backlog() or any(recorder.backlog() for recorder in self._recorders)
+            if self._dormant and not self.closed and recorded:
                 self._begin_in_child()
             return not (self.closed or self._dormant)
 
@@ -381,10 +388,6 @@ class Engine(ExceptionSink):
             self.session.begin_in_child()
             self._due_ns = self.session.stream.window_start_ns + self.config.window_ns
             self._dormant = False
-
-
-def _yield_interpreter() -> None:
-    time.sleep(0)
 
 
 def _after_fork_in_child() -> None:

@@ -17,7 +17,9 @@ from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EndReason
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
+from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
+from device_sdk.privacy import sendable_names
 from device_sdk.runtimes import RUNTIMES, runtime_of
 from device_sdk.runtimes.adapter import Facts, Label, Probe
 from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured
@@ -139,6 +141,32 @@ class Monitor:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
             recorder = self._measured.setdefault(key, self._engine.recorder(run, Signals(output="none")))
         return CallableMeasure(recorder, samples)
+
+    def pipeline(self, model: str, version: str | None = None) -> Pipeline:
+        """Time answers of ``model`` from end to end, in ``with`` (then by stages) or as a decorator.
+
+        ``with monitor.pipeline("digits") as answer:`` and inside it blocks ``with answer.pre:``, ``answer.run`` and
+        ``answer.post``, in async functions too. An exception is counted by its type under the stage it came from, and
+        passes on. ``version`` defaults to that of the model wrapped last under this name, else to 0. Raises
+        ``ModelNameError`` for names that cannot be sent.
+        """
+        sendable_names(((a.MODEL_NAME, model), (a.MODEL_VERSION, "0" if version is None else version)))
+        engine = self._engine
+        if engine is None:
+            return Pipeline(lambda: None, SystemClock().perf_ns)
+        return Pipeline(functools.partial(engine.answers.of, str(model), version), engine.clock.perf_ns)
+
+    def outcome(
+        self, model: str, *, correct: bool, version: str | None = None, output: str | None = None, samples: int = 1
+    ) -> None:
+        """Say that the true label of ``samples`` answers of a measured model is known by now, and whether it agreed.
+
+        ``version`` defaults to the one wrapped last, ``output`` to the model's first watched one. Never raises: what
+        cannot be counted is said in the log.
+        """
+        if self._engine is not None:
+            with guard("counting an outcome"):
+                self._engine.answers.label(model, version, output, correct=bool(correct), samples=int(samples))
 
     def _signals_for(self, model: str, path: str | None) -> Signals:
         if isinstance(self._signals, Signals):

@@ -82,12 +82,12 @@ DETECTION_AREA: Final = Instrument(
 )  # fmt: skip
 OUTPUT_OUTCOMES: Final = Instrument(
     "edge.output.outcomes", Kind.COUNTER, "{sample}", (*a.RUN_KEYS, a.OUTPUT_NAME, a.OUTPUT_OUTCOME),
-    "Answers whose label is known, by whether they were right.", 16, reserved=True,
+    "Answers whose label is known, by whether they were right.", 16,
 )  # fmt: skip
 PIPELINE_DURATION: Final = Instrument(
     "edge.pipeline.duration", Kind.EXPONENTIAL, "s", (*a.MODEL_KEYS, a.PIPELINE_STAGE, a.ERROR_TYPE),
-    "End-to-end time of one answer and of each of its stages.", 24,
-    max_scale=LATENCY_MAX_SCALE, summed=True, reserved=True,
+    "End-to-end time of one answer and of each of its stages; the count of total is the number of answers.", 64,
+    max_scale=LATENCY_MAX_SCALE, summed=True,
 )  # fmt: skip
 NODE_COUNT: Final = Instrument(
     "edge.model.node.count", Kind.UP_DOWN, "{node}", (*a.RUN_KEYS, a.PROVIDER_REQUESTED),

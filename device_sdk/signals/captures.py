@@ -102,8 +102,8 @@ class TensorCapture(Capture):
             return None
         size = math.prod(self.sample_shape)
         if not whole[:1].flags.c_contiguous:  # flattening would copy all of it
-            flat = np.arange(size, dtype=np.intp)
-            return picked(whole, flat[self.flat] if isinstance(self.flat, slice) else self.flat)
+            flat = self.flat
+            return picked(whole, np.arange(0, size, flat.step or 1) if isinstance(flat, slice) else flat)
         rows: NDArray[Any] = whole.reshape(len(whole), size)[:, self.flat]
         return rows
 

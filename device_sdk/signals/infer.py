@@ -35,7 +35,7 @@ def inferred_features(
     reasons = []
     for name, tensor in numeric.items():
         chosen, reason = _of_tensor(name, tensor)
-        if chosen and len(features) + len(chosen) <= FEATURES_MAX:
+        if _fit(chosen, features):
             features += chosen
             reasons.append(f"{name} ({reason})")
     for name in textual:
@@ -43,10 +43,17 @@ def inferred_features(
             Feature(_named(name, kind), kind=kind, unit=_TEXT_LENGTH_UNIT if kind == "text_length" else 1.0, input=name)
             for kind in _TEXT_KINDS
         ]
-        if len(features) + len(chosen) <= FEATURES_MAX:
+        if _fit(chosen, features):
             features += chosen
             reasons.append(f"{name} (text: length and character classes)")
     return tuple(features), reasons
+
+
+def _fit(chosen: list[Feature], features: list[Feature]) -> bool:
+    """Say whether there is room, and no feature of that name yet (long names are cut)."""
+    names = {feature.name for feature in features}
+    room = len(features) + len(chosen) <= FEATURES_MAX
+    return bool(chosen) and room and not any(feature.name in names for feature in chosen)
 
 
 def _of_tensor(name: str, tensor: NDArray[Any]) -> tuple[list[Feature], str]:

@@ -659,6 +659,8 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
     assert seen >= {row.name for row in BY_NAME.values() if not row.reserved} - {
         "edge.output.value",
         "edge.input.categories",
+        "edge.output.outcomes",
+        "edge.pipeline.duration",
         "edge.output.detection.count",
         "edge.output.detection.area",
         "edge.loss.windows",

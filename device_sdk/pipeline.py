@@ -1,0 +1,156 @@
+"""One answer from end to end, by stages: what its user waits for, not only what the model takes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from device_sdk.contract.attributes import PipelineStage
+from device_sdk.errors import guard
+from device_sdk.runtimes.failures import classify
+from device_sdk.signals.answers import Answers
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Stage:
+    """One block of an answer; an exception in it is counted under this stage and passes on."""
+
+    __slots__ = ("_answer", "_started_ns", "_word")
+
+    def __init__(self, answer: Answer, word: PipelineStage) -> None:
+        self._answer = answer
+        self._word = word
+        self._started_ns = 0
+
+    def __enter__(self) -> None:
+        self._started_ns = self._answer.perf_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answer.add(self._word, self._answer.perf_ns() - self._started_ns, error)
+
+
+class Answer:
+    """One answer under way. ``pre``, ``run`` and ``post`` are its stages, each usable more than once and at once."""
+
+    __slots__ = ("_answers", "_parts", "_started_ns", "perf_ns", "pipeline")
+
+    def __init__(self, pipeline: Pipeline, answers: Answers | None, perf_ns: Callable[[], int]) -> None:
+        self.pipeline = pipeline
+        self.perf_ns = perf_ns
+        self._answers = answers
+        self._parts: list[tuple[PipelineStage, str, int]] = []
+        self._started_ns = perf_ns()
+
+    @property
+    def pre(self) -> Stage:
+        """From the raw input to the model's tensors."""
+        return Stage(self, PipelineStage.PRE)
+
+    @property
+    def run(self) -> Stage:
+        """The model."""
+        return Stage(self, PipelineStage.RUN)
+
+    @property
+    def post(self) -> Stage:
+        """From the model's tensors to the answer."""
+        return Stage(self, PipelineStage.POST)
+
+    def add(self, stage: PipelineStage, elapsed_ns: int, error: BaseException | None) -> None:
+        """Add one block's time; blocks of a stage add up to one observation an answer, failed ones stay apart."""
+        if self._answers is not None:
+            with guard("timing a stage"):
+                self._parts.append((stage, _word_of(error), elapsed_ns))
+
+    def end(self, error: BaseException | None) -> None:
+        """Count the answer and its stages."""
+        elapsed_ns = self.perf_ns() - self._started_ns
+        answers, self._answers = self._answers, None
+        if answers is None:
+            return
+        with guard("counting an answer"):
+            sums: dict[tuple[PipelineStage, str], int] = {}
+            for stage, word, part_ns in self._parts:
+                sums[stage, word] = sums.get((stage, word), 0) + part_ns
+            for (stage, word), total_ns in sums.items():
+                answers.took(stage, word, total_ns)
+            answers.took(PipelineStage.TOTAL, _word_of(error), elapsed_ns)
+
+
+_open: ContextVar[tuple[Answer, ...]] = ContextVar("device_sdk_open_answers", default=())
+"""Answers under way in this thread or task, the innermost last: one ``Pipeline`` may be entered by many at once."""
+
+
+class Pipeline:
+    """What ``Monitor.pipeline`` returns: enter it for every answer, or decorate a function (async too) that makes one.
+
+    ``answers`` gives where to count, None when the Monitor is disabled.
+    """
+
+    def __init__(self, answers: Callable[[], Answers | None], perf_ns: Callable[[], int]) -> None:
+        self._answers = answers
+        self._perf_ns = perf_ns
+
+    def __enter__(self) -> Answer:
+        answer = self._begin()
+        _open.set((*_open.get(), answer))
+        return answer
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        under_way = _open.get()
+        mine = next((answer for answer in reversed(under_way) if answer.pipeline is self), None)
+        if mine is not None:  # a generator that is finished elsewhere leaves its answer uncounted
+            _open.set(tuple(answer for answer in under_way if answer is not mine))
+            mine.end(error)
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return ``function``, every call counted as one answer, without stages."""
+        if inspect.iscoroutinefunction(function):
+            return cast("Callable[_P, _R]", self._answered_coroutine(function))
+
+        @functools.wraps(function)
+        def answered(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            answer = self._begin()
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                answer.end(error)
+                raise
+            answer.end(None)
+            return result
+
+        return answered
+
+    def _answered_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def answered(*args: Any, **kwargs: Any) -> Any:
+            answer = self._begin()
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                answer.end(error)
+                raise
+            answer.end(None)
+            return result
+
+        return answered
+
+    def _begin(self) -> Answer:
+        with guard("beginning an answer"):
+            return Answer(self, self._answers(), self._perf_ns)
+        return Answer(self, None, self._perf_ns)
+
+
+def _word_of(error: BaseException | None) -> str:
+    """Return the error's type; an operator's name has no place here."""
+    return "" if error is None else str(classify(error)).partition(" ")[0]
