@@ -101,7 +101,7 @@ class Engine(ExceptionSink):
                 perf_ns=self.clock.perf_ns,
                 rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
                 on_full=self._recorder_full,
-                wake=self._wake_fold,
+                wake=lambda: self._wake.set(),  # a forked child has another
                 open_lane=self.session.lane_opener(run),
             )
             self._recorders.append(recorder)
@@ -136,9 +136,6 @@ class Engine(ExceptionSink):
             recorder.fold()
         return True
 
-    def _wake_fold(self) -> None:
-        self._wake.set()
-
     # --- windows ----------------------------------------------------------------------------------------------
 
     def fold(self) -> int:
@@ -147,7 +144,7 @@ class Engine(ExceptionSink):
         with self._lock:
             # a wrapped session that its host has let go of records no more: this fold is its last
             retired = [recorder for recorder in self._recorders if recorder.retired]
-            rows = sum(recorder.backlog() for recorder in self._recorders)
+            rows = self._backlog()
             pause = None if self.clock.manual else (lambda: time.sleep(0))  # lets others have the interpreter
             self.answers.fold()
             for recorder in self._recorders:
@@ -374,11 +371,13 @@ class Engine(ExceptionSink):
         if not self.closed:
             self._start_threads()
 
+    def _backlog(self) -> int:
+        return self.answers.backlog() + sum(recorder.backlog() for recorder in self._recorders)
+
     def _awake(self) -> bool:
         """Say whether a session is under way; a forked child's begins here, with the first that it recorded."""
         with self._lock:
-            recorded = self.answers.backlog() or any(recorder.backlog() for recorder in self._recorders)
-            if self._dormant and not self.closed and recorded:
+            if self._dormant and not self.closed and self._backlog():
                 self._begin_in_child()
             return not (self.closed or self._dormant)
 
