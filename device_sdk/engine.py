@@ -19,6 +19,7 @@ from device_sdk.host.host import Host, with_hardware_facts
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.session import Session
+from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.privacy import sendable_names
 from device_sdk.sending.sender import Sender
@@ -28,7 +29,6 @@ from device_sdk.signals import Signals
 from device_sdk.signals.answers import AnswerBook
 from device_sdk.signals.models import ModelInputs, ModelRuns
 from device_sdk.signals.recorder import Recorder
-from device_sdk.signals.sampling import Sampling
 from device_sdk.spool import LOGS, METRICS
 
 MODELS_MAX: Final = 16
@@ -56,7 +56,7 @@ class Engine(ExceptionSink):
         self._inputs: dict[tuple[str, str], ModelInputs] = {}
         self._recorders: list[Recorder] = []
         self.answers = AnswerBook()
-        self._governed = (SignalLevel.FULL, 1)
+        self._overhead = Overhead(None if clock.manual else config.overhead_budget, clock.perf_ns())
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self._used_disk = False
         self._dormant = False
@@ -97,7 +97,7 @@ class Engine(ExceptionSink):
             recorder = Recorder(
                 known,
                 signals,
-                sampling=self._sampling(),
+                sampling=self._overhead.sampling(),
                 perf_ns=self.clock.perf_ns,
                 rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
                 on_full=self._recorder_full,
@@ -114,18 +114,8 @@ class Engine(ExceptionSink):
         more. Takes effect with the next copied run of each session, for sessions wrapped later too. Raises
         ``ValueError`` for an unknown level or a stride below 1.
         """
-        level = SignalLevel(level)
-        if every < 1:
-            raise ValueError(f"every={every}: look at one run in 1 or more")
         with self._lock:
-            self._governed = (level, int(every))
-            for recorder in self._recorders:
-                recorder.sampling.limit(*self._governed)
-
-    def _sampling(self) -> Sampling:
-        sampling = Sampling(None if self.clock.manual else self.config.overhead_budget)
-        sampling.limit(*self._governed)
-        return sampling
+            self._overhead.govern(level, every)
 
     def _recorder_full(self, recorder: Recorder, must: bool) -> bool:
         """Make room: inline when it must be (counts are never dropped) or when there is no thread; else ask for it."""
@@ -154,7 +144,7 @@ class Engine(ExceptionSink):
                 self._recorders = [recorder for recorder in self._recorders if recorder not in retired]
                 for recorder in retired:
                     self.session.release_lanes(recorder.lanes)
-        self._ledger.spent("fold", time.thread_time_ns() - started)
+            self._overhead.folded(time.thread_time_ns() - started, self.clock.perf_ns(), self._ledger)
         return rows
 
     def step(self) -> int:
@@ -198,7 +188,7 @@ class Engine(ExceptionSink):
         folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
         self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
         self._to_send.set()
-        self._ledger.spent("export", time.thread_time_ns() - started)
+        self._overhead.exported(time.thread_time_ns() - started, self._ledger)
 
     def _model_emitters(self) -> list[Emitter]:
         models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
@@ -243,8 +233,8 @@ class Engine(ExceptionSink):
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started = time.thread_time_ns()
         sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
-        self._ledger.spent("export", time.thread_time_ns() - started)
         with self._lock:
+            self._overhead.exported(time.thread_time_ns() - started, self._ledger)
             if not (self.closed or self._dormant):
                 self.session.write_mark()
         return sent

@@ -7,7 +7,7 @@ from collections import Counter
 
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
-from device_sdk.contract.attributes import EndReason, LossReason
+from device_sdk.contract.attributes import EndReason, LossReason, SdkLevel
 from device_sdk.points import Points
 
 
@@ -17,7 +17,7 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, tuple[tuple[str, str | bool], ...]]] = Counter()
-        self._seconds: dict[str, int] = {}
+        self._times_ns: Counter[tuple[str, tuple[str, str]]] = Counter()
 
     def lost(self, windows: bool, reason: LossReason, count: int) -> None:
         """Count windows (or events) that will never arrive."""
@@ -53,7 +53,12 @@ class Ledger:
     def spent(self, activity: str, cpu_ns: int) -> None:
         """Add CPU time of the SDK itself."""
         with self._lock:
-            self._seconds[activity] = self._seconds.get(activity, 0) + cpu_ns
+            self._times_ns[m.SDK_TIME.name, (a.SDK_ACTIVITY, activity)] += cpu_ns
+
+    def degraded(self, level: SdkLevel, passed_ns: int) -> None:
+        """Add time at a level of reduced tensor sampling."""
+        with self._lock:
+            self._times_ns[m.SDK_DEGRADED_TIME.name, (a.SDK_LEVEL, str(level))] += passed_ns
 
     def _add(self, metric: str, count: int, *attributes: tuple[str, str | bool]) -> None:
         if count > 0:
@@ -63,9 +68,9 @@ class Ledger:
     def emit(self, points: Points) -> None:
         """Add this window's points and start anew."""
         with self._lock:
-            counts, seconds = self._counts, self._seconds
-            self._counts, self._seconds = Counter(), {}
+            counts, times_ns = self._counts, self._times_ns
+            self._counts, self._times_ns = Counter(), Counter()
         for (metric, attributes), count in counts.items():
             points.add(metric, count, attributes)
-        for activity, cpu_ns in seconds.items():
-            points.add(m.SDK_TIME.name, cpu_ns / 1e9, ((a.SDK_ACTIVITY, activity),))
+        for (metric, attribute), ns in times_ns.items():
+            points.add(metric, ns / 1e9, (attribute,))

@@ -222,6 +222,19 @@ class SignalLevel(StrEnum):
     FULL = "full"
 
 
+class SdkLevel(StrEnum):
+    """A step that the SDK takes when it costs more than its budget: fewer tensors are looked at, never fewer counts.
+
+    ``thinned``: those of a quarter of the runs that would be; ``sparse``: of one in 32 of them; ``outputs``: as sparse,
+    and no input features; ``off``: none.
+    """
+
+    THINNED = "thinned"
+    SPARSE = "sparse"
+    OUTPUTS = "outputs"
+    OFF = "off"
+
+
 class EndReason(StrEnum):
     """How a session ended; see ``EXPECTED_ENDS`` for which of them count against stability."""
 

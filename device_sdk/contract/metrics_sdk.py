@@ -75,7 +75,7 @@ SDK_TIME: Final = Instrument(
 )  # fmt: skip
 SDK_DEGRADED_TIME: Final = Instrument(
     "edge.sdk.degraded.time", Kind.COUNTER, "s", (a.SDK_LEVEL,),
-    "Seconds at a level of reduced tensor sampling, because the SDK went over its budget.", 4, reserved=True,
+    "Seconds at a level of reduced tensor sampling, because the SDK went over its budget.", 4,
 )  # fmt: skip
 PRIVACY_HELD: Final = Instrument(
     "edge.privacy.held", Kind.GAUGE, "{measurement}", (),

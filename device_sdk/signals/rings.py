@@ -88,11 +88,12 @@ class Rings:
         With ``pause`` at most 256 rows are folded at once and it is called in between; without, nobody is waiting.
         """
         copied = self.copied()
-        durations, tensors_ns = self._fold_copied(copied, pause) if copied else ([], None)
+        durations, copy_ns, tensors_ns = self._fold_copied(copied, pause) if copied else ([], 0, None)
         plain = self.plain[:]
         del self.plain[: len(plain)]
+        plain_ns = np.frombuffer(plain, dtype=np.int64)
         if plain:
-            self._runs.add_runs(np.frombuffer(plain, dtype=np.int64), len(plain), Phase.STEADY)
+            self._runs.add_runs(plain_ns, len(plain), Phase.STEADY)
         pending = self.pending[:]
         del self.pending[: len(pending)]
         groups: dict[tuple[Phase, str], list[tuple[int, int]]] = {}
@@ -102,10 +103,13 @@ class Rings:
             elapsed_ns = np.array([elapsed for elapsed, _ in members], dtype=np.int64)
             self._runs.add_runs(elapsed_ns, sum(s for _, s in members), phase, error)
         typical = plain[:_TYPICAL].tolist() or durations or [elapsed for elapsed, _, _, _ in pending[:_TYPICAL]]
-        self._choose(typical, tensors_ns, len(plain) + len(pending) + len(durations))
+        runs = len(plain) + len(pending) + len(durations)
+        run_ns = sum(durations) + sum(elapsed for elapsed, _, _, _ in pending) + (int(plain_ns.sum()) if plain else 0)
+        self._sampling.used(runs, run_ns, copy_ns)
+        self._choose(typical, tensors_ns, runs)
 
-    def _fold_copied(self, rows: int, pause: Callable[[], None] | None) -> tuple[list[int], float | None]:
-        """Fold copied rows; return durations of their runs and the ns that the tensors of one run cost."""
+    def _fold_copied(self, rows: int, pause: Callable[[], None] | None) -> tuple[list[int], int, float | None]:
+        """Fold copied rows; return durations of their runs, ns of copying, and ns that the tensors of one run cost."""
         started = time.thread_time_ns()
         taken, copying = [], []
         chunk = min(FOLD_ROWS, self.mask + 1) if pause is not None else rows
@@ -119,10 +123,10 @@ class Rings:
                 if pause is not None:
                     pause()
         if rows < _MARGINAL_ROWS or not copying:  # of fewer rows the fixed cost of a fold is what one would see
-            return taken, None
+            return taken, sum(copying), None
         copying.sort()
         per_row = (time.thread_time_ns() - started) / rows
-        return taken, copying[len(copying) // 2] + per_row * rows / len(copying)
+        return taken, sum(copying), copying[len(copying) // 2] + per_row * rows / len(copying)
 
     def _choose(self, durations: list[int], tensors_ns: float | None, runs: int) -> None:
         """Let the sampling adapt to what this fold has seen of run time, cost and rate."""

@@ -7,6 +7,7 @@ Runs and durations are counted in every case. The number of runs left out betwee
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Final
 
 from device_sdk.contract.attributes import SignalLevel
@@ -32,6 +33,15 @@ def lower_of(one: SignalLevel, other: SignalLevel) -> SignalLevel:
     return min(one, other, key=_ORDER.index)
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the runs of one session were since the last account: how many, the time in them, the time of copying."""
+
+    runs: int
+    run_ns: int
+    copy_ns: int
+
+
 class Sampling:
     """The choice of one recorder. ``budget`` is a share of run time; None (a simulated device) leaves out nothing.
 
@@ -44,14 +54,28 @@ class Sampling:
         self.looks = True
         self._budget = budget
         self._minimum = 1
+        self._times = 1
         self._chosen = 1
+        self._runs = self._spent_in_runs_ns = self._copied_ns = 0
         self._run_ns = self._tensors_ns = 0.0
         self._random = random.Random(None if budget is not None else 1).random
 
-    def limit(self, level: SignalLevel, every: int) -> None:
-        """Copy at most what ``level`` allows, of at most one run in ``every`` (>= 1)."""
-        self.level, self._minimum = level, every
-        self.stride = max(self._minimum, self._chosen)
+    def limit(self, level: SignalLevel, every: int, times: int = 1) -> None:
+        """Copy at most what ``level`` allows, of at most one run in ``every`` (>= 1), and ``times`` as few (>= 1)."""
+        self.level, self._minimum, self._times = level, every, times
+        self.stride = max(self._minimum, self._chosen) * self._times
+
+    def used(self, runs: int, run_ns: int, copy_ns: int) -> None:
+        """Take in how many runs there were, and the time in them and of copying their tensors."""
+        self._runs += runs
+        self._spent_in_runs_ns += run_ns
+        self._copied_ns += copy_ns
+
+    def take_usage(self) -> Usage:
+        """Return what was used since the last call."""
+        usage = Usage(self._runs, self._spent_in_runs_ns, self._copied_ns)
+        self._runs = self._spent_in_runs_ns = self._copied_ns = 0
+        return usage
 
     def gap(self) -> int:
         """Return how many runs to leave out before the next one is copied."""
@@ -74,7 +98,7 @@ class Sampling:
         wanted = min((self._tensors_ns or _TENSORS_NS) / max(allowed_ns, 1e-3), runs_per_s / SAMPLES_PER_S)
         if not self._chosen / 2 < wanted <= self._chosen:  # powers of two, so that noise does not move the choice
             self._chosen = min(STRIDE_MAX, 1 << max(0, int(wanted - 1e-9)).bit_length()) if wanted > 1 else 1
-        self.stride = max(self._minimum, self._chosen)
+        self.stride = max(self._minimum, self._chosen) * self._times
         self.looks = self.looks and self._run_ns >= LOOK_RUN_NS
 
 
