@@ -6,13 +6,14 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Final
 
 from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
-from device_sdk.contract.attributes import EndReason, LossReason, SignalLevel
+from device_sdk.contract.attributes import LossReason, SignalLevel
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, renew_after_fork
 from device_sdk.host.host import Host, with_hardware_facts
@@ -211,12 +212,16 @@ class Engine(ExceptionSink):
         with self._lock:
             return {runs.identity: runs.take_load() for runs in self._runs.values()}
 
-    def emit_event(self, event: Event, attributes: EventAttributes) -> None:
-        """Queue one event of this session."""
+    def tell(self, note: Callable[[Session], None]) -> None:
+        """Let ``note`` say something of the session, if one is under way."""
         with self._lock:
             if not (self.closed or self._dormant):
-                self.session.emit(event, attributes)
+                note(self.session)
         self._to_send.set()
+
+    def emit_event(self, event: Event, attributes: EventAttributes) -> None:
+        """Queue one event of this session."""
+        self.tell(lambda session: session.emit(event, attributes))
 
     # --- sending ----------------------------------------------------------------------------------------------
 
@@ -286,17 +291,9 @@ class Engine(ExceptionSink):
 
     # --- death ------------------------------------------------------------------------------------------------
 
-    def declare_end(self, reason: EndReason) -> None:
-        """Note why the session is about to end."""
-        with self._lock:
-            if not (self.closed or self._dormant):
-                self.session.declare_end(reason)
-
     def exception_ends_program(self, error: BaseException) -> None:
         """Note the exception that ends the program."""
-        with self._lock:
-            if not (self.closed or self._dormant):
-                self.session.exception(error)
+        self.tell(lambda session: session.exception(error))
 
     def close(self, timeout_s: float) -> bool:
         """End the session: last fold, last window, end event, send, keep on disk what could not be sent.

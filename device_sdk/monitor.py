@@ -17,6 +17,7 @@ from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EndReason
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
+from device_sdk.lifecycle.updates import Untold, Update, new_pending
 from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
 from device_sdk.privacy import sendable_names
@@ -211,7 +212,59 @@ class Monitor:
             raise ConfigError(f"session_end({reason!r}): {nearest(str(reason), list(EndReason))}") from None
         if self._engine is not None:
             with guard("declaring the session's end"):
-                self._engine.declare_end(known)
+                self._engine.tell(lambda session: session.declare_end(known))
+
+    def update(
+        self,
+        target: str,
+        from_version: object,
+        to_version: object,
+        *,
+        name: str = "",
+        phase: str | None = None,
+        update_id: str | None = None,
+        artifact_hash: str = "",
+        deployment_id: str = "",
+        confirm: bool = False,
+    ) -> Update:
+        """Tell that an update of ``firmware``, ``app``, ``model``, ``runtime`` or ``settings`` began.
+
+        Say by the returned ``Update`` how it ended, or use it in ``with``. One that is under way when the process ends
+        is judged by the next start: the new version runs (succeeded), the old one (rolled back; failed when nothing had
+        been replaced), another (failed). The version is ``edge.firmware.version``, ``service.version``, or that of the
+        model or runtime that is wrapped, of that ``name`` if one is given. With ``confirm`` success is left to the
+        program to say: the same call after the restart returns the same update again. Raises ``ConfigError`` for a
+        target or phase that does not exist.
+        """
+        begun = new_pending(
+            target,
+            from_version,
+            to_version,
+            name=name,
+            phase=phase,
+            update_id=update_id,
+            artifact_hash=artifact_hash,
+            deployment_id=deployment_id,
+            confirm=confirm,
+        )
+        engine = self._engine
+        if engine is None:
+            return Untold()
+        with guard("telling of an update"):
+            begun = engine.session.updates.start(begun, engine.emit_event)
+        return Update(engine.session.updates, begun, engine.emit_event)
+
+    def flag(self, key: str, variant: object, provider: str = "") -> None:
+        """Say which variant of a feature flag is in force; told when it changes, and part of the resource from then on.
+
+        At most 16 flags; key and variant of at most 64 characters. What is outside that is refused and logged.
+        """
+        if self._engine is not None:
+            named = str(variant).lower() if isinstance(variant, bool) else str(variant)
+            try:
+                self._engine.tell(lambda session: session.flag(str(key), named, provider))
+            except Exception as error:  # noqa: BLE001 - a flag service decides at run time what is passed here
+                swallow("noting a feature flag", error)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the session: close the last window, send, keep on disk what could not be sent; say whether all was sent.

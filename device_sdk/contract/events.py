@@ -59,21 +59,22 @@ APP_CRASH: Final = Event(
 )  # fmt: skip
 _UPDATE_KEYS: Final = (
     a.UPDATE_ID, a.UPDATE_TARGET, a.UPDATE_FROM, a.UPDATE_TO, a.UPDATE_PHASE, a.ARTIFACT_HASH, a.DEPLOYMENT_ID,
+    a.MODEL_NAME, a.RUNTIME_NAME,
 )  # fmt: skip
 _UPDATE_END_KEYS: Final = (*_UPDATE_KEYS, a.UPDATE_DURATION, a.DEPLOYMENT_STATUS, a.ERROR_TYPE)
 UPDATE_STARTED: Final = Event(
     "edge.update.started", Severity.INFO, _UPDATE_KEYS,
-    "An update of firmware, app, model, runtime or settings began.", reserved=True,
+    "An update of firmware, app, model, runtime or settings began.",
 )  # fmt: skip
 UPDATE_SUCCEEDED: Final = Event(
-    "edge.update.succeeded", Severity.INFO, _UPDATE_END_KEYS, "The device runs the new version.", reserved=True,
+    "edge.update.succeeded", Severity.INFO, _UPDATE_END_KEYS, "The device runs the new version.",
 )  # fmt: skip
 UPDATE_FAILED: Final = Event(
-    "edge.update.failed", Severity.ERROR, _UPDATE_END_KEYS, "The update did not come to its end.", reserved=True,
+    "edge.update.failed", Severity.ERROR, _UPDATE_END_KEYS, "The update did not come to its end.",
 )  # fmt: skip
 UPDATE_ROLLED_BACK: Final = Event(
     "edge.update.rolled_back", Severity.WARN, _UPDATE_END_KEYS,
-    "The device runs the version before the update again.", reserved=True,
+    "The device runs the version before the update again.",
 )  # fmt: skip
 MODEL_LOADED: Final = Event(
     "edge.model.loaded", Severity.INFO, (*a.RUN_KEYS, a.PROVIDER_REQUESTED, a.PROVIDER_NODES, a.ARTIFACT_HASH),
@@ -94,7 +95,7 @@ SETTINGS_APPLIED: Final = Event(
 )  # fmt: skip
 FLAG_EVALUATION: Final = Event(
     "feature_flag.evaluation", Severity.INFO, (a.FLAG_KEY, a.FLAG_VARIANT, a.FLAG_PROVIDER),
-    "A feature flag took another value; sent on change only.", reserved=True,
+    "A feature flag took another value; sent on change only.",
 )  # fmt: skip
 
 EVENTS: Final[tuple[Event, ...]] = (

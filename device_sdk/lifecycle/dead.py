@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,9 +39,12 @@ class DeadSession:
 
 
 def read_dead_session(
-    state: StateDir, boot_id: str, kernel: KernelReader | None, *, update_took_effect: bool = False
+    state: StateDir, boot_id: str, kernel: KernelReader | None, ended_for_update: Callable[[str], bool]
 ) -> DeadSession | None:
-    """Return the session that a state directory tells of, None when there is none or its mark cannot be read."""
+    """Return the session that a state directory tells of, None when there is none or its mark cannot be read.
+
+    ``ended_for_update`` says of a stream's id whether its session ended to let an update take effect.
+    """
     found = read_session(state.read_mark())
     if found is None:
         return None
@@ -56,7 +60,7 @@ def read_dead_session(
         sigterm=read_sigterm(source),
         memory_kill=_memory_kill(header, flight, kernel),
         watchdog_reset=kernel is not None and kernel.watchdog_reset(),
-        update_took_effect=update_took_effect,
+        update_took_effect=ended_for_update(header.instance_id),
     )
     reason = reason_of(vital.end, evidence)
     if reason is EndReason.NATIVE_CRASH and fault is not None:

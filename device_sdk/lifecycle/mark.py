@@ -21,7 +21,8 @@ _MAGIC: Final = b"FPMARK\x00\x01"
 _SLOT: Final = struct.Struct("<QqqqqqB?32s64s")
 _SLOT_BYTES: Final = 256
 _SLOTS_AT: Final = 16
-_HEADER_AT: Final = 1024
+_HEADERS_AT: Final = (1024, 1024 + (1 << 16))
+_HEADER: Final = struct.Struct("<IIQ")
 _CHECK: Final = struct.Struct("<I")
 _REASONS: Final = tuple(EndReason)
 
@@ -43,7 +44,7 @@ class Vital:
 
 @dataclass(frozen=True, slots=True)
 class SessionHeader:
-    """The part of a mark that a session writes once."""
+    """The part of a mark that seldom changes."""
 
     session_id: str
     instance_id: str
@@ -62,6 +63,15 @@ class Mark:
     def __init__(self, state: StateDir, header: SessionHeader) -> None:
         self._state = state
         self._generation = 0
+        self._headers = 0
+        with guard("writing the session mark"):
+            state.write_mark(_MAGIC.ljust(_SLOTS_AT, b"\0") + bytes(_SLOT_BYTES * 2), 0)
+            for place in _HEADERS_AT:
+                state.write_mark(bytes(_HEADER.size), place)
+        self.write_header(header)
+
+    def write_header(self, header: SessionHeader) -> None:
+        """Write the part that seldom changes, beside the one that is valid until then."""
         body = json.dumps(
             {
                 "session_id": header.session_id,
@@ -74,10 +84,10 @@ class Mark:
                 "resource": {key: list(v) if isinstance(v, tuple) else v for key, v in header.resource.items()},
             }
         ).encode()
-        blank = bytes(_SLOT_BYTES * 2)
+        self._headers += 1
+        head = _HEADER.pack(len(body), zlib.crc32(body), self._headers)
         with guard("writing the session mark"):
-            state.write_mark(_MAGIC.ljust(_SLOTS_AT, b"\0") + blank, 0)
-            state.write_mark(struct.pack("<II", len(body), zlib.crc32(body)) + body, _HEADER_AT)
+            self._state.write_mark(head + body, _HEADERS_AT[self._headers % 2])
 
     def write(self, vital: Vital) -> None:
         """Overwrite the older slot with what is true now."""
@@ -101,12 +111,10 @@ class Mark:
 
 def read_session(data: bytes) -> tuple[SessionHeader, Vital] | None:
     """Return the session a mark tells of, None when there is none or it cannot be read."""
-    if not data.startswith(_MAGIC) or len(data) < _HEADER_AT + 8:
+    bodies = [found for place in _HEADERS_AT if (found := _read_header(data, place)) is not None]
+    if not data.startswith(_MAGIC) or not bodies:
         return None
-    length, check = struct.unpack_from("<II", data, _HEADER_AT)
-    body = data[_HEADER_AT + 8 : _HEADER_AT + 8 + length]
-    if len(body) != length or zlib.crc32(body) != check:
-        return None
+    body = max(bodies)[1]
     vitals = [vital for slot in range(2) if (vital := _read_slot(data, slot)) is not None]
     if not vitals:
         return None
@@ -125,6 +133,16 @@ def read_session(data: bytes) -> tuple[SessionHeader, Vital] | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return header, max(vitals, key=lambda pair: pair[0])[1]
+
+
+def _read_header(data: bytes, place: int) -> tuple[int, bytes] | None:
+    if len(data) < place + _HEADER.size:
+        return None
+    length, check, generation = _HEADER.unpack_from(data, place)
+    body = data[place + _HEADER.size : place + _HEADER.size + length]
+    if generation == 0 or len(body) != length or zlib.crc32(body) != check:
+        return None
+    return generation, body
 
 
 def _pair_of(stored: object) -> tuple[str, str] | None:

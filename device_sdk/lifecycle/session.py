@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
-from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason
+from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason, UpdateTarget
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
@@ -19,13 +20,15 @@ from device_sdk.lifecycle.dead import DeadSession, read_dead_session
 from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash
 from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception_name
 from device_sdk.lifecycle.fatal import stop_watching, survived_bytes, watch_fatal_signals
+from device_sdk.lifecycle.flags import Flags
 from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import resource_of
 from device_sdk.lifecycle.state import Installation, StateDir
+from device_sdk.lifecycle.updates import UpdateLog
 from device_sdk.points import AttributePairs, EventAttributes
-from device_sdk.privacy import Gate, allowed_resource
+from device_sdk.privacy import AttributeValue, Gate, allowed_resource
 from device_sdk.sending.otlp import Encoder
 from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.signals.lane import Lane
@@ -58,7 +61,12 @@ class Session:
             log_rationed(logging.WARNING, "resource attribute %r is not sent; %s", key, nearest(key, a.RESOURCE_KEYS))
         self._resource = resource_of(config, given, installation, self._boot)
         self.spool = self._new_spool(self._state.path / "spool" if self._state.path else None)
+        self._flags = Flags(_listed(self._resource.get(a.FLAGS, ())))
+        self.updates = UpdateLog(self._state.path, self.now_ns)
         self._begin(self._read_dead_session())
+        for target, version in self._in_effect().items():
+            self.updates.judge(target, version, self.emit)
+        self.updates.expire(self.emit)
 
     def now_ns(self) -> int:
         """Return the stream clock: epoch ns as this boot began to count them; wall clock jumps never move it."""
@@ -86,22 +94,20 @@ class Session:
             attributes.insert(0, (a.SESSION_PREVIOUS_ID, previous.session_id))
         self._ledger.session_started()
         self.emit(e.SESSION_START, attributes)
-        instance_id = self.stream.instance_id
+        self.updates.session = instance_id = self.stream.instance_id
         self.inflight = InflightMark(self._state.path, instance_id, resident=self._kernel is not None)
         fatal = watch_fatal_signals(self._state.path, instance_id) if self._kernel is not None else None
-        self._mark = Mark(
-            self._state,
-            SessionHeader(
-                session_id=self.stream.session_id,
-                instance_id=instance_id,
-                boot_id=self._boot.boot_id,
-                started_ns=now,
-                window_ns=self._config.window_ns,
-                resource=self.stream.resource,
-                memory_group=self._kernel.group if self._kernel is not None else "",
-                fatal=(fatal.directory, fatal.instance_id) if fatal is not None else None,
-            ),
+        self._header = SessionHeader(
+            session_id=self.stream.session_id,
+            instance_id=instance_id,
+            boot_id=self._boot.boot_id,
+            started_ns=now,
+            window_ns=self._config.window_ns,
+            resource=self.stream.resource,
+            memory_group=self._kernel.group if self._kernel is not None else "",
+            fatal=(fatal.directory, fatal.instance_id) if fatal is not None else None,
         )
+        self._mark = Mark(self._state, self._header)
         self._note_memory()
         self.write_mark()
 
@@ -111,6 +117,7 @@ class Session:
         self._gate = Gate(self._config.privacy)
         stop_watching(self.stream.instance_id)
         self.inflight.detach()
+        self.updates.disown()
         self._state.disown()
         self.spool.disown()
         self.spool = self._new_spool(None)
@@ -123,7 +130,7 @@ class Session:
         """Tell of the session before this one when it could not do so itself; return its header."""
         dead = None
         with guard("reading what the previous session left"):
-            dead = read_dead_session(self._state, self._boot.boot_id, self._kernel)
+            dead = read_dead_session(self._state, self._boot.boot_id, self._kernel, self._ended_for_update)
         if dead is None:
             return None
         if not dead.vital.told:
@@ -174,6 +181,7 @@ class Session:
         self.vital.last_sequence = self.stream.next_sequence - 1
         self.vital.observed_ns += observed_ns
         self._runs_at.append((self.vital.last_sequence, cells[Cell.FOLDED]))
+        self._relabel()
         self._note_memory()
         self.write_mark()
 
@@ -192,9 +200,36 @@ class Session:
         cells[Cell.GROUP_KILLS], cells[Cell.MACHINE_KILLS] = memory.group_kills, memory.machine_kills
         cells[Cell.FAULT_BYTES] = survived_bytes()
 
+    def _in_effect(self) -> dict[UpdateTarget, str]:
+        """Return the versions that this process knows to be running, models and runtimes apart."""
+        keys = {UpdateTarget.FIRMWARE: a.FIRMWARE_VERSION, UpdateTarget.APP: a.SERVICE_VERSION}
+        return {target: str(self._resource[key]) for target, key in keys.items() if key in self._resource}
+
+    def _ended_for_update(self, instance_id: str) -> bool:
+        return self.updates.explains_end_of(instance_id, self._in_effect())
+
+    def flag(self, key: str, variant: str, provider: str) -> None:
+        """Put a feature flag to a variant: an event if that changes it, and in the resource from the next window on."""
+        if self._flags.change(key, variant):
+            self._resource[a.FLAGS] = self._flags.pairs()
+            told: EventAttributes = [(a.FLAG_KEY, key), (a.FLAG_VARIANT, variant)]
+            self.emit(e.FLAG_EVALUATION, told + ([(a.FLAG_PROVIDER, provider)] if provider else []))
+
+    def _relabel(self) -> None:
+        """Take over flags that changed during the window that was just closed."""
+        if self._resource.get(a.FLAGS) != self.stream.resource.get(a.FLAGS):
+            self.stream.relabel(self._resource)
+            self._header = replace(self._header, resource=self.stream.resource)
+            self._mark.write_header(self._header)
+
     def lane_opener(self, run: AttributePairs) -> Callable[[], Lane]:
         """Return what opens lanes of the in-flight mark for one session of the model that the run attributes name."""
         names = dict(run)
+        for target, name, version in (
+            (UpdateTarget.MODEL, a.MODEL_NAME, a.MODEL_VERSION),
+            (UpdateTarget.RUNTIME, a.RUNTIME_NAME, a.RUNTIME_VERSION),
+        ):
+            self.updates.judge(target, str(names.get(version, "")), self.emit, name=str(names.get(name, "")))
         model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
         runtime, provider = str(names.get(a.RUNTIME_NAME, "")), str(names.get(a.PROVIDER_NAME, ""))
         return self.inflight.opener(model=model, version=version, runtime=runtime, provider=provider)
@@ -265,6 +300,10 @@ class Session:
         stop_watching(self.stream.instance_id)
         self.inflight.detach()
         self._state.release()
+
+
+def _listed(value: AttributeValue) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def _open_state(path: Path) -> StateDir:

@@ -120,12 +120,12 @@ class StateDir:
         if self.path is None:
             return Installation.new()
         file = self.path / "installation.json"
-        stored = _read_json(file)
+        stored = read_json(file)
         try:
             return Installation(str(stored["id"]), bytes.fromhex(stored["secret"]))
         except (KeyError, ValueError, TypeError):
             made = Installation.new()
-            _write_json(file, {"id": made.installation_id, "secret": made.secret.hex()})
+            write_json(file, {"id": made.installation_id, "secret": made.secret.hex()})
             return made
 
     def boot(self, clock: Clock, installation: Installation) -> Boot:
@@ -135,7 +135,7 @@ class StateDir:
         if self.path is None:
             return fresh
         file = self.path / "boot.json"
-        stored = _read_json(file)
+        stored = read_json(file)
         try:
             known = Boot(str(stored["id"]), int(stored["sequence"]), int(stored["anchor_ns"]))
         except (KeyError, ValueError, TypeError):
@@ -143,7 +143,7 @@ class StateDir:
         if known is not None and known.boot_id == boot_id:
             return known
         boot = Boot(boot_id, known.sequence + 1 if known is not None else 0, fresh.anchor_ns)
-        _write_json(file, {"id": boot.boot_id, "sequence": boot.sequence, "anchor_ns": boot.anchor_ns})
+        write_json(file, {"id": boot.boot_id, "sequence": boot.sequence, "anchor_ns": boot.anchor_ns})
         return boot
 
 
@@ -162,7 +162,8 @@ def _taken(path: Path, pid: int | None) -> str:
     return f"state_dir {path} is held by a Monitor of {who}: close it, or give each Monitor its own state_dir="
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one when there is none or it cannot be read."""
     try:
         data = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -170,7 +171,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _write_json(file: Path, data: dict[str, Any]) -> None:
+def write_json(file: Path, data: dict[str, Any]) -> None:
     """Write through a temporary file and a rename, so that a reader sees the old or the new one."""
     temporary = file.with_suffix(".tmp")
     with temporary.open("w") as stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from device_sdk.contract.attributes import (
@@ -35,7 +35,8 @@ def allowed_resource(pairs: Iterable[tuple[str, object]]) -> tuple[dict[str, Att
     refused: Counter[str] = Counter()
     keys: list[str] = []
     labels = 0
-    for key, value in pairs:
+    for key, stated in pairs:
+        value = _flags(stated) if key == FLAGS else stated
         reason = _refusal(key, value)
         if reason is None and key.startswith(LABEL_PREFIX) and key not in kept:
             labels += 1
@@ -75,6 +76,13 @@ def _refusal(key: str, value: object) -> str | None:
         return PrivacyReason.FREE_TEXT
     longest = LABEL_LENGTH_MAX if label else VALUE_LENGTH_MAX
     return PrivacyReason.FREE_TEXT if len(str(value)) > longest else None
+
+
+def _flags(stated: object) -> object:
+    """Return flags as ``key=variant``, whether stated as a mapping, a list, or text with ``;`` between them."""
+    if isinstance(stated, Mapping):
+        return [f"{key}={variant}" for key, variant in stated.items()]
+    return [flag.strip() for flag in stated.split(";") if flag.strip()] if isinstance(stated, str) else stated
 
 
 def _normal(value: object) -> AttributeValue:

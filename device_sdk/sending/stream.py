@@ -39,6 +39,11 @@ class Stream:
             self._encoder = Encoder(self.resource)
         return self._encoder
 
+    def relabel(self, resource: dict[str, AttributeValue]) -> None:
+        """Let windows and events carry another resource from here on."""
+        self.resource = {**resource, a.SERVICE_INSTANCE_ID: self.instance_id}
+        self._encoder = None
+
     def close_window(self, end_ns: int, observed_ns: int, ledger: Ledger, emitters: Iterable[Emitter]) -> bytes:
         """Return the window ``(start, end_ns]`` as bytes and begin the next one at ``end_ns``."""
         measured = Points()
