@@ -8,10 +8,10 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract.instrument import Instrument, Kind
 
 GPU_UTILIZATION: Final = Instrument(
-    "hw.gpu.utilization", Kind.GAUGE, "1", (a.HW_ID,), "Use of an accelerator, 0..1.", 8, reserved=True,
+    "hw.gpu.utilization", Kind.GAUGE, "1", (a.HW_ID,), "Use of an accelerator, 0..1, over the window.", 8,
 )  # fmt: skip
 GPU_MEMORY: Final = Instrument(
-    "hw.gpu.memory.usage", Kind.UP_DOWN, "By", (a.HW_ID,), "Memory of an accelerator in use.", 8, reserved=True,
+    "hw.gpu.memory.usage", Kind.UP_DOWN, "By", (a.HW_ID,), "Memory of an accelerator in use.", 8,
 )  # fmt: skip
 TEMPERATURE: Final = Instrument(
     "hw.temperature", Kind.GAUGE, "Cel", (a.HW_ID,), "Temperature of a zone.", 8,
@@ -30,19 +30,19 @@ THROTTLE_TIME: Final = Instrument(
     "edge.throttle.time", Kind.COUNTER, "s", (a.THROTTLE_CAUSE,), "Seconds below full speed, by cause.", 4,
 )  # fmt: skip
 POWER: Final = Instrument(
-    "hw.power", Kind.GAUGE, "W", (a.HW_ID, a.HW_TYPE), "Power of a rail.", 8, reserved=True,
+    "hw.power", Kind.GAUGE, "W", (a.HW_ID, a.HW_TYPE), "Power of a rail.", 8,
 )  # fmt: skip
 ENERGY: Final = Instrument(
-    "hw.energy", Kind.COUNTER, "J", (a.HW_ID, a.HW_TYPE), "Energy of a rail.", 8, reserved=True,
+    "hw.energy", Kind.COUNTER, "J", (a.HW_ID, a.HW_TYPE), "Energy of a rail.", 8,
 )  # fmt: skip
 VOLTAGE: Final = Instrument(
-    "hw.voltage", Kind.GAUGE, "V", (a.HW_ID,), "Voltage of a rail or battery.", 8, reserved=True,
+    "hw.voltage", Kind.GAUGE, "V", (a.HW_ID,), "Voltage of a rail or battery.", 8,
 )  # fmt: skip
 BATTERY_CHARGE: Final = Instrument(
-    "hw.battery.charge", Kind.GAUGE, "1", (a.HW_ID,), "Charge of a battery, 0..1.", 2, reserved=True,
+    "hw.battery.charge", Kind.GAUGE, "1", (a.HW_ID,), "Charge of a battery, 0..1.", 2,
 )  # fmt: skip
 BATTERY_TIME_LEFT: Final = Instrument(
-    "hw.battery.time_left", Kind.GAUGE, "s", (a.HW_ID,), "Time until a battery is empty.", 2, reserved=True,
+    "hw.battery.time_left", Kind.GAUGE, "s", (a.HW_ID,), "Time until a battery is empty.", 2,
 )  # fmt: skip
 BUDGET_TIME: Final = Instrument(
     "edge.budget.time", Kind.COUNTER, "s", (a.BUDGET_NAME, a.BUDGET_STATE),

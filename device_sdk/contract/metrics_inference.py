@@ -95,11 +95,11 @@ NODE_COUNT: Final = Instrument(
 )  # fmt: skip
 INFERENCE_ENERGY: Final = Instrument(
     "edge.inference.energy", Kind.COUNTER, "J", (*a.RUN_KEYS, a.ENERGY_SOURCE),
-    "Energy of the time spent inferring, idle consumption taken off.", 8, reserved=True,
+    "Energy of the time spent inferring, idle consumption taken off.", 8,
 )  # fmt: skip
 INFERENCE_ENERGY_ERROR: Final = Instrument(
     "edge.inference.energy_error", Kind.COUNTER, "J", (*a.RUN_KEYS, a.ENERGY_SOURCE),
-    "Half-width of the energy's interval, summed linearly: a safe bound.", 8, reserved=True,
+    "Half-width of the energy's interval, summed linearly: a safe bound.", 8,
 )  # fmt: skip
 SELFTEST_CHECKS: Final = Instrument(
     "edge.selftest.checks", Kind.COUNTER, "{check}",

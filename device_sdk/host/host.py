@@ -11,11 +11,16 @@ from typing import Final
 from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.errors import swallow
+from device_sdk.host.accelerators import AcceleratorReader
+from device_sdk.host.battery import BatteryReader
 from device_sdk.host.budget import BudgetReader
 from device_sdk.host.cpufreq import CpuFrequencyReader
 from device_sdk.host.disk import DiskReader
+from device_sdk.host.energy import InferenceEnergy
 from device_sdk.host.facts import hardware_facts
+from device_sdk.host.nvml import NvidiaReader
 from device_sdk.host.process import ProcessReader
+from device_sdk.host.rails import RailsReader
 from device_sdk.host.reader import SECOND_NS, Board, Load, Reader
 from device_sdk.host.system import SystemReader
 from device_sdk.host.thermal import ThermalReader
@@ -59,7 +64,7 @@ class Host:
         self._machine = machine
         self._cost_ns: Callable[[], int] = clock.perf_ns if clock.manual else time.perf_counter_ns
         self._lock = threading.Lock()
-        self._board = Board()
+        self.board = Board()
         self._slots = [_Slot(ProcessReader(self._tree, clock.boot_ns))]  # at once: its counts begin here
         self._discovered = False
         self._round_ns: int | None = None
@@ -91,8 +96,8 @@ class Host:
                 self._discovered = True
                 self._discover()
             now = self._round_ns = self._clock.perf_ns()
-            self._board.loads = dict(loads)
-            self._board.metered.clear()
+            self.board.loads = dict(loads)
+            self.board.metered.clear()
             self._note_suspension(now)
             for slot in list(self._slots):
                 if now >= slot.due_ns:
@@ -103,7 +108,7 @@ class Host:
         slot.last_ns = now
         started = self._cost_ns()
         try:
-            slot.reader.sample(now, elapsed, self._board)
+            slot.reader.sample(now, elapsed, self.board)
         except Exception as error:  # noqa: BLE001 - a sensor that breaks its reader must not stop the others
             self._drop(slot, error)
         cost = self._cost_ns() - started
@@ -123,23 +128,32 @@ class Host:
 
     def _discover(self) -> None:
         """Look once for everything there is; what is not there is never asked for again."""
-        tree, boot_ns = self._tree, self._clock.boot_ns
-        makers: list[Callable[[], Reader]] = []
-        if self._machine:
-            makers += [
-                lambda: SystemReader(tree, boot_ns),
-                lambda: ThermalReader(tree),
-                lambda: CpuFrequencyReader(tree),
-                lambda: ThrottleReader(tree),
-                lambda: DiskReader(self._config.state_dir),
-            ]
-        if self._config.budgets:
-            makers.append(lambda: BudgetReader(dict(self._config.budgets)))
+        makers = [*(self._of_the_machine() if self._machine else []), *self._of_the_process()]
         for make in makers:
             try:
                 self._slots.append(_Slot(make()))
             except Exception as error:  # noqa: BLE001 - as in a round: one corner of the host less
                 swallow("looking for what the host tells", error)
+
+    def _of_the_machine(self) -> list[Callable[[], Reader]]:
+        tree, config = self._tree, self._config
+        rails = RailsReader(tree)
+        return [
+            lambda: SystemReader(tree, self._clock.boot_ns),
+            lambda: ThermalReader(tree),
+            lambda: CpuFrequencyReader(tree),
+            lambda: AcceleratorReader(tree),
+            lambda: NvidiaReader(tree),
+            lambda: rails,
+            lambda: BatteryReader(tree, meters=not rails.meter),
+            lambda: ThrottleReader(tree),
+            lambda: DiskReader(config.state_dir),
+            InferenceEnergy,
+        ]
+
+    def _of_the_process(self) -> list[Callable[[], Reader]]:
+        budgets = dict(self._config.budgets)
+        return [lambda: BudgetReader(budgets)] if budgets else []
 
     # --- when a window closes -----------------------------------------------------------------------------------
 

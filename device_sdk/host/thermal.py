@@ -13,7 +13,8 @@ from device_sdk.host.reader import EVERY_ROUND, Board
 from device_sdk.host.tree import Tree
 from device_sdk.points import Points
 
-ZONES_MAX: Final = 8
+ZONES_MAX: Final = 7
+"""With the NVIDIA GPUs' own sensor these fill the contract's eight series."""
 _LOWEST_C: Final = -60.0
 _HIGHEST_C: Final = 150.0
 _HEART: Final = re.compile(r"cpu|gpu|npu|soc|pkg|package|tctl|tdie|tj|junction|edge|dla|cv\d|isp|bigcore|littlecore")
@@ -21,7 +22,7 @@ _CORE: Final = re.compile(r"core_\d+$")
 
 
 class ThermalReader:
-    """Follows at most 8 zones, chosen once: processors and accelerators first, then the hottest at that moment."""
+    """Follows at most 7 zones, chosen once: processors and accelerators first, then the hottest at that moment."""
 
     every_ns = EVERY_ROUND
 

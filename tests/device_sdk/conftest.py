@@ -26,6 +26,7 @@ sys.path.append(str(Path(__file__).parent))
 if missing := [name for name in ("ai_edge_litert", "openvino") if importlib.util.find_spec(name) is None]:
     raise pytest.UsageError(f"these tests run real models under {', '.join(missing)}: install what is new (make setup)")
 
+from host_kit import MACHINES, Machine
 from sdk_kit import START_NS, Bench, classifier, session_of
 
 
@@ -68,6 +69,16 @@ def bench(tmp_path: Path, clock: ManualClock) -> Iterator[Any]:
     yield make
     for monitor in made:
         monitor.close(0)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Any:
+    """Write one of the recorded machines."""
+
+    def make(name: str) -> Machine:
+        return Machine(tmp_path / name, MACHINES[name])
+
+    return make
 
 
 @dataclass

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdk_kit import SECOND
+
 from device_sdk.testing import attach_host
 
 SECRET = "SN-7XK29Q4Z11"
@@ -220,3 +222,27 @@ class Machine:
 
     def attach(self, world: Any) -> None:
         attach_host(world.monitor, os.fspath(self.root))
+
+
+def ticks(world: Any, seconds: int) -> None:
+    """Let seconds pass one by one, a round of the host in each."""
+    for _ in range(seconds):
+        world.clock.advance(SECOND)
+        world.monitor.step()
+
+
+def values(world: Any, metric: str, *keys: str) -> dict[Any, float]:
+    """Return the last value of each series of a metric, by the values of ``keys`` (of one key: bare)."""
+    found = {}
+    for attributes, point in world.named(metric):
+        key = tuple(attributes[key] for key in keys)
+        found[key[0] if len(key) == 1 else key] = point.as_int if point.HasField("as_int") else point.as_double
+    return found
+
+
+def summed(world: Any, metric: str, key: str) -> dict[Any, float]:
+    found: dict[Any, float] = {}
+    for attributes, point in world.named(metric):
+        value = point.as_int if point.HasField("as_int") else point.as_double
+        found[attributes[key]] = found.get(attributes[key], 0) + value
+    return found
