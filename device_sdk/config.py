@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from device_sdk.contract.attributes import BudgetName
 from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
-from device_sdk.privacy import Policy
+from device_sdk.privacy import Policy, require_opendp
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
@@ -135,6 +135,8 @@ def _privacy(env: Mapping[str, str], given: Sequence[float | None], device_id: s
     policy = Policy(**chosen)  # type: ignore[arg-type]
     if policy.rotation_s and device_id:
         raise ConfigError(f"device_id={device_id!r}: names the device for ever; leave it out, or identity_rotation_s")
+    if policy.epsilon is not None:
+        require_opendp()
     return policy
 
 

@@ -94,6 +94,7 @@ class Engine(ExceptionSink):
                 model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
                 inputs = self._inputs.setdefault((model, version), ModelInputs(model, version))
                 known = self._runs[run] = ModelRuns(run, inputs)
+                self.session.declare(model, version, signals)
             self.answers.measured(known)
             recorder = Recorder(
                 known,

@@ -22,6 +22,12 @@ FEATURE_MAX_SCALE: Final = 3
 FEATURE_ZERO_THRESHOLD: Final = 1 / 50
 """Half-width of the zero bucket of a feature on its grid, in grid units."""
 
+RANDOMISED_SCALE: Final = 0
+RANDOMISED_FIRST: Final = -6
+RANDOMISED_LAST: Final = 2
+"""Scale, and first and last index a side, of a feature whose counts were randomised on the device: with the zero bucket
+19 categories, up to 8 units; what lies beyond counts into the outermost one."""
+
 U1_BOUNDS: Final[tuple[float, ...]] = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
     0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from device_sdk.contract import attributes as a
-from device_sdk.contract.buckets import N1_BOUNDS, U1_BOUNDS
+from device_sdk.contract.buckets import N1_BOUNDS, RANDOMISED_FIRST, RANDOMISED_LAST, RANDOMISED_SCALE, U1_BOUNDS
 from device_sdk.contract.emitting import EMITTING
 from device_sdk.contract.events import COMMON_KEYS, EVENTS
 from device_sdk.contract.metrics import CONTRACT_VERSION, INSTRUMENTS, SCOPE_NAME, Instrument, Kind
@@ -44,7 +44,9 @@ def contract_document() -> str:
     besides = (
         f"Texts have at most {a.VALUE_LENGTH_MAX} characters. A process has at most {a.SERIES_MAX} series; beyond that,"
         f" or a metric's own bound, points become one with `{a.OVERFLOW}` = true and {_codes(a.MODEL_KEYS)}. Counts"
-        f" that were randomised on the device also carry {_codes(a.RANDOMISED_KEYS)}."
+        f" that were randomised on the device also carry {_codes(a.RANDOMISED_KEYS)}: k-ary randomised response (`krr`)"
+        f" of every observation, over so many categories: the buckets of a histogram (a feature's at scale"
+        f" {RANDOMISED_SCALE}, indices {RANDOMISED_FIRST} to {RANDOMISED_LAST} a side, and zero), or a counter's words."
     )
     events = [(f"`{e.name}`", e.severity.name, _codes(e.attributes), e.meaning + _mark(e.reserved)) for e in EVENTS]
     words = [(f"`{key}`", ", ".join(f"`{word}`" for word in values)) for key, values in _words()]

@@ -82,7 +82,7 @@ PRIVACY_HELD: Final = Instrument(
     "Measurements below the minimum count, carried on to a later window.", 1,
 )  # fmt: skip
 PRIVACY_EPSILON_SPENT: Final = Instrument(
-    "edge.privacy.epsilon_spent", Kind.COUNTER, "1", (), "Privacy loss spent by randomised points.", 1, reserved=True,
+    "edge.privacy.epsilon_spent", Kind.COUNTER, "1", (), "Privacy loss spent by randomised points.", 1,
 )  # fmt: skip
 PRIVACY_REFUSED: Final = Instrument(
     "edge.privacy.refused", Kind.COUNTER, "{measurement}", (a.PRIVACY_REASON,),

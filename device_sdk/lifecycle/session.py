@@ -31,7 +31,9 @@ from device_sdk.points import AttributePairs, EventAttributes
 from device_sdk.privacy import AttributeValue, Gate, allowed_resource
 from device_sdk.sending.otlp import Encoder
 from device_sdk.sending.stream import Emitter, Stream, encode_event
+from device_sdk.signals import Signals
 from device_sdk.signals.lane import Lane
+from device_sdk.signals.summaries import CLASSES_MAX
 from device_sdk.spool import LOGS, METRICS, Spool
 
 
@@ -42,7 +44,6 @@ class Session:
         self._config = config
         self._clock = clock
         self._ledger = ledger
-        self._gate = Gate(config.privacy)
         self._kernel = None if clock.manual else KernelReader()  # a simulated device has no kernel of its own
         self._state = _open_state(config.state_dir)
         try:
@@ -54,6 +55,7 @@ class Session:
             self._state = StateDir.memory()
             installation = Installation.new()
             self._boot = self._state.boot(clock, installation)
+        self._gate = Gate(config.privacy, folder=self._state.path, now_ns=self.now_ns)
         given, refused, keys = allowed_resource(config.resource)
         for reason, count in refused.items():
             ledger.refused(reason, count)
@@ -71,6 +73,11 @@ class Session:
     def now_ns(self) -> int:
         """Return the stream clock: epoch ns as this boot began to count them; wall clock jumps never move it."""
         return self._boot.anchor_ns + self._clock.boot_ns()
+
+    def declare(self, model: str, version: str, signals: Signals) -> None:
+        """Note which classes and categories a model's signals name: reports are randomised over no other."""
+        categories = {feature.name: feature.category_names for feature in signals.features}
+        self._gate.declare(model, version, {"": signals.classes[:CLASSES_MAX], **categories})
 
     # --- birth ------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,16 @@
 from device_sdk.privacy.account import Account
 from device_sdk.privacy.gate import Gate
 from device_sdk.privacy.policy import Policy
+from device_sdk.privacy.randomised import require_opendp
 from device_sdk.privacy.resource import FLAGS_MAX, AttributeValue, allowed_resource, sendable_names
 
-__all__ = ["FLAGS_MAX", "Account", "AttributeValue", "Gate", "Policy", "allowed_resource", "sendable_names"]
+__all__ = [
+    "FLAGS_MAX",
+    "Account",
+    "AttributeValue",
+    "Gate",
+    "Policy",
+    "allowed_resource",
+    "require_opendp",
+    "sendable_names",
+]

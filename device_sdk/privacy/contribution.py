@@ -10,6 +10,7 @@ from device_sdk.points import AttributePairs, Points
 from device_sdk.privacy.account import Account
 from device_sdk.privacy.distributions import Distribution, split
 from device_sdk.privacy.policy import Policy
+from device_sdk.privacy.randomised import Randomiser
 
 
 class Contribution:
@@ -19,8 +20,15 @@ class Contribution:
     ``privacy``: sending it would break the minimum.
     """
 
-    def __init__(self, policy: Policy, random: np.random.Generator | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        randomiser: Randomiser | None = None,
+        random: np.random.Generator | None = None,
+    ) -> None:
         self._policy = policy
+        self._randomiser = randomiser
         self._random = random or np.random.default_rng()
         self._held: dict[tuple[str, AttributePairs], Distribution] = {}
 
@@ -29,10 +37,13 @@ class Contribution:
         if not self._policy.active:
             return points
         sent, distributions = split(points)
-        for distribution in distributions:
-            ready = self._joined(distribution)
-            if ready is not None:
-                self._bounded(ready, account).add_to(sent)
+        ready = [joined for found in distributions if (joined := self._joined(found)) is not None]
+        bounded = [self._bounded(distribution, account) for distribution in ready]
+        if self._randomiser is not None:
+            self._randomiser.window(bounded, sent, account)
+        else:
+            for distribution in bounded:
+                distribution.add_to(sent)
         if last:
             account.measurements_lost(LossReason.PRIVACY, sum(held.total for held in self._held.values()))
             self._held.clear()

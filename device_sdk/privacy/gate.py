@@ -6,7 +6,11 @@ A decision is cached by metric and attributes, so that a known series costs one 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from device_sdk.contract import EVENTS, Instrument
 from device_sdk.contract import attributes as a
@@ -16,8 +20,10 @@ from device_sdk.errors import log_rationed
 from device_sdk.points import AttributePairs, EventAttributes, Points, Value
 from device_sdk.privacy.account import Account
 from device_sdk.privacy.aggregate import merged, observations
+from device_sdk.privacy.budget import EpsilonLedger
 from device_sdk.privacy.contribution import Contribution
 from device_sdk.privacy.policy import Policy
+from device_sdk.privacy.randomised import Randomiser
 from device_sdk.privacy.schema import event_attribute_refusal, instrument_of, series_refusal, value_refusal
 
 _REMEMBERED_MAX: Final = 4096
@@ -28,14 +34,29 @@ _EVENT_KEYS: Final = {event.name: frozenset((*COMMON_KEYS, *event.attributes)) f
 class Gate:
     """Lets the contract through, within its bounds of series and under a policy.
 
-    One thread at a time; lives as long as its process.
+    One thread at a time; lives as long as its process. ``folder`` is where the ledger of privacy loss is kept; None
+    keeps none, and then nothing that would have to be randomised is sent. ``now_ns`` is the stream clock.
     """
 
-    def __init__(self, policy: Policy | None = None) -> None:
-        self._contribution = Contribution(policy or Policy())
+    def __init__(
+        self, policy: Policy | None = None, *, folder: Path | None = None, now_ns: Callable[[], int] = lambda: 0
+    ) -> None:
+        policy = policy or Policy()
+        self._vocabularies: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        randomiser = None
+        if policy.epsilon is not None:
+            ledger = EpsilonLedger(folder, policy.epsilon_day, now_ns)
+            randomiser = Randomiser(policy.epsilon, ledger, self._vocabularies, np.random.default_rng())
+        self._contribution = Contribution(policy, randomiser=randomiser)
         self._series: dict[str, set[AttributePairs]] = {}
         self._series_count = 0
         self._outside: dict[tuple[str, AttributePairs], PrivacyReason | None] = {}
+
+    def declare(self, model: str, version: str, words: Mapping[str, Sequence[str]]) -> None:
+        """Note the vocabularies of a model: its classes under an empty name, categories under their feature's."""
+        for feature, listed in words.items():
+            if listed:
+                self._vocabularies.setdefault((model, version, feature), (*listed, a.OTHER))
 
     def window(self, points: Points, account: Account, *, last: bool = False) -> Points:
         """Return what of a window may leave; the rest is counted by reason. ``last``: no later window will come."""

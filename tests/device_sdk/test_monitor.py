@@ -668,6 +668,7 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
         "edge.loss.measurements",
         "edge.sdk.degraded.time",  # test_overhead.py
         "edge.privacy.held",
+        "edge.privacy.epsilon_spent",
         "edge.loss.runs",
         "edge.inference.energy",
         "edge.inference.energy_error",
