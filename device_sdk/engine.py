@@ -14,7 +14,7 @@ from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import LossReason, SignalLevel
-from device_sdk.contract.events import Event
+from device_sdk.contract.events import UPDATE_SUCCEEDED, Event
 from device_sdk.errors import guard, renew_after_fork
 from device_sdk.host.host import Host, with_hardware_facts
 from device_sdk.ledger import Ledger
@@ -23,6 +23,7 @@ from device_sdk.lifecycle.session import Session
 from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.privacy import sendable_names
+from device_sdk.selftest.standing import Selftests
 from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
 from device_sdk.sending.transport import HttpTransport
@@ -67,6 +68,7 @@ class Engine(ExceptionSink):
         self.session = Session(config, clock, self._ledger)
         self._due_ns = self.session.stream.window_start_ns + config.window_ns
         self.sender = self._new_sender()
+        self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not clock.manual)
         if not clock.manual:
             listen_for_exceptions(self)
             _engines.add(self)
@@ -172,6 +174,7 @@ class Engine(ExceptionSink):
                     self._due_ns += window_ns
                     closed += 1
             self._close_window(now)
+            self.selftests.run_due()
             self._due_ns += window_ns * (1 + (now - self._due_ns) // window_ns)
             return closed + 1
 
@@ -202,6 +205,7 @@ class Engine(ExceptionSink):
         points.add(m.SPOOL_USAGE.name, memory, ((a.SPOOL_MEDIUM, "memory"),))
         if self._used_disk:
             points.add(m.SPOOL_USAGE.name, disk, ((a.SPOOL_MEDIUM, "disk"),))
+        self.selftests.emit(points)
         if self.host is not None:
             self.host.emit(points)
 
@@ -220,9 +224,11 @@ class Engine(ExceptionSink):
                 note(self.session)
         self._to_send.set()
 
-    def emit_event(self, event: Event, attributes: EventAttributes) -> None:
+    def emit_event(self, event: Event, attributes: EventAttributes, severity: int | None = None) -> None:
         """Queue one event of this session."""
-        self.tell(lambda session: session.emit(event, attributes))
+        self.tell(lambda session: session.emit(event, attributes, severity=severity))
+        if event is UPDATE_SUCCEEDED:
+            self.selftests.run_after_update()
 
     # --- sending ----------------------------------------------------------------------------------------------
 
@@ -353,6 +359,7 @@ class Engine(ExceptionSink):
             recorder.discard()
         for emit in self._model_emitters():
             emit(Points())
+        self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not self.clock.manual)
         self.session.restart_in_child(self._ledger)
         self.sender = self._new_sender()
         self.host = Host(self.config, self.clock, machine=False)

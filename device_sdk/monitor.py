@@ -14,7 +14,7 @@ from device_sdk.clock import Clock, SystemClock
 from device_sdk.config import Config, resolve
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
-from device_sdk.contract.attributes import EndReason
+from device_sdk.contract.attributes import EndReason, SelftestTrigger
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
 from device_sdk.lifecycle.updates import Untold, Update, new_pending
@@ -24,6 +24,9 @@ from device_sdk.privacy import sendable_names
 from device_sdk.runtimes import RUNTIMES, runtime_of
 from device_sdk.runtimes.adapter import Facts, Label, Probe
 from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured
+from device_sdk.selftest import Golden, PreProcess, SelftestResult
+from device_sdk.selftest.standing import untold
+from device_sdk.selftest.subjects import Subjects, Wrapped, checked
 from device_sdk.signals import Signals, load_signals, signals_beside
 from device_sdk.signals.recorder import Recorder
 
@@ -87,6 +90,7 @@ class Monitor:
         )
         self._signals = _declared(signals, self.config)
         self._measured: dict[tuple[str, str], Recorder] = {}
+        self._subjects = Subjects()
         self._engine: Engine | None = None
         if self.config.enabled:
             self._engine = _start(self.config, clock or SystemClock())
@@ -104,8 +108,6 @@ class Monitor:
         first 8 hex digits of the file's SHA-256. A session made from bytes must be given both (``ModelNameError``).
         ``signals`` is what to watch of this session, before what the Monitor was given.
         """
-        if self._engine is None:
-            return session
         runtime = runtime_of(session)
         if runtime is None:
             known = ", ".join(known.NAME for known in RUNTIMES)
@@ -113,17 +115,25 @@ class Monitor:
                 f"wrap() takes a session of one of {known}, not {type(session).__name__}; "
                 "measure() times any other callable"
             )
-        label, start = Label(model or "", version or ""), functools.partial(self._probe, self._engine, signals)
+        label = Label(model or "", version or "")
+        wrapped = Wrapped(runtime, session, label)
+        if self._engine is None:
+            self._subjects.add(session, wrapped)
+            return session
+        start = functools.partial(self._probe, self._engine, signals, wrapped)
         try:
-            return cast(_S, runtime.attach(session, label, start))
+            measured = runtime.attach(session, label, start)
+            self._subjects.add(measured, wrapped)
+            return cast(_S, measured)
         except DeviceSdkError:
             raise
         except Exception as error:  # noqa: BLE001 - the host keeps its working session whatever goes wrong in here
             swallow("wrapping a session", error)
             return session
 
-    def _probe(self, engine: Engine, signals: Signals | None, facts: Facts) -> Probe:
+    def _probe(self, engine: Engine, signals: Signals | None, wrapped: Wrapped, facts: Facts) -> Probe:
         """Begin to measure a session: its recorder, and the event that tells of it."""
+        wrapped.facts = facts
         watched = signals or self._signals_for(facts.model, facts.model_path)
         probe = Probe(functools.partial(engine.recorder, facts.run, watched), facts)
         engine.emit_event(e.MODEL_LOADED, [*facts.run, (a.PROVIDER_REQUESTED, ",".join(facts.requested))])
@@ -168,6 +178,30 @@ class Monitor:
         if self._engine is not None:
             with guard("counting an outcome"):
                 self._engine.answers.label(model, version, output, correct=bool(correct), samples=int(samples))
+
+    def selftest(
+        self,
+        golden: Golden | str | os.PathLike[str],
+        session: object,
+        model: str | None = None,
+        version: str | None = None,
+        *,
+        preprocess: PreProcess | None = None,
+        every_s: float | None = None,
+    ) -> SelftestResult:
+        """Run a golden set through a model and say whether this device still answers as at release.
+
+        ``golden`` is a ``Golden`` or the path of its ``.npz``; ``session`` a wrapped session, or any callable from
+        inputs by name to outputs by name (then ``model`` and ``version`` name it). ``preprocess`` makes inputs from
+        the set's raw samples. The runs are not counted as inferences. The test is repeated after each successful
+        ``update`` and, when given, every ``every_s`` seconds (at least 60) on a thread of its own. Raises
+        ``GoldenError`` for a set that cannot be judged and ``ConfigError`` for what cannot be run; a model that fails
+        is a result that failed.
+        """
+        chosen, subject = checked(golden, preprocess, every_s), self._subjects.of(session, model, version)
+        if self._engine is None:
+            return untold().perform(subject, chosen, preprocess, SelftestTrigger.MANUAL)
+        return self._engine.selftests.perform_and_stand(subject, chosen, preprocess, every_s)
 
     def _signals_for(self, model: str, path: str | None) -> Signals:
         if isinstance(self._signals, Signals):

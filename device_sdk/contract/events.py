@@ -85,7 +85,7 @@ SELFTEST_COMPLETED: Final = Event(
     (*a.RUN_KEYS, a.SELFTEST_TRIGGER, a.TEST_CASE, a.TEST_STATUS, a.SELFTEST_MAX_ABS, a.SELFTEST_MAX_REL,
      a.SELFTEST_COSINE, a.SELFTEST_TOP1, a.SELFTEST_CLASS_AGREEMENT, a.SELFTEST_TASK_METRIC, a.SELFTEST_TASK_VALUE,
      a.SELFTEST_WAIVER, a.ERROR_TYPE),
-    "One output was compared with the golden one (test.case.name is the output); ERROR when it failed.", reserved=True,
+    "One output was compared with the golden one (test.case.name is the output); ERROR when it failed unwaived.",
 )  # fmt: skip
 SETTINGS_APPLIED: Final = Event(
     "edge.settings.applied", Severity.INFO,

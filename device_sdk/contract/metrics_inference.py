@@ -104,5 +104,5 @@ INFERENCE_ENERGY_ERROR: Final = Instrument(
 SELFTEST_CHECKS: Final = Instrument(
     "edge.selftest.checks", Kind.COUNTER, "{check}",
     (*a.RUN_KEYS, a.OUTPUT_NAME, a.SELFTEST_TRIGGER, a.TEST_STATUS, a.SELFTEST_WAIVER, a.ERROR_TYPE),
-    "Golden comparisons by output and result.", 32, reserved=True,
+    "Golden comparisons by output and result.", 32,
 )  # fmt: skip

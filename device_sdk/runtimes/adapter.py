@@ -129,6 +129,10 @@ class Label:
     requested: tuple[str, ...] = ()
 
 
+Predict = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Runs a model once, unmeasured: inputs by name to outputs by name."""
+
+
 class Runtime(Protocol):
     """One runtime: how its sessions are recognised and measured."""
 
@@ -144,6 +148,10 @@ class Runtime(Protocol):
         ``start`` takes the session's facts as soon as they are known and returns the probe to measure with. Raises
         ``ModelNameError`` when neither session nor label name the model.
         """
+        ...
+
+    def predictor(self, session: Any) -> Predict:
+        """Return what runs an unmeasured session once: a self-test is no inference of the host's."""
         ...
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Probe, distinct, module_version, name_of
+from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, distinct, module_version, name_of
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "litert"
@@ -36,6 +36,22 @@ def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Measu
     if callable(getattr(session, "get_signature_runner", None)):
         members["get_signature_runner"] = measured.signature_runner
     return MeasuredProxy(session, members)
+
+
+def predictor(session: Any) -> Predict:
+    """Return what runs an interpreter once, unmeasured; the caller sees to it that nobody else runs it meanwhile."""
+    session.allocate_tensors()
+    inputs, outputs = session.get_input_details(), session.get_output_details()
+    names = distinct((str(item["name"]) for item in inputs), "input")
+    told = distinct((str(item["name"]) for item in outputs), "output")
+
+    def predict(feed: Mapping[str, Any]) -> dict[str, Any]:
+        for name, item in zip(names, inputs, strict=True):
+            session.set_tensor(item["index"], feed[name])
+        session.invoke()
+        return {name: session.get_tensor(item["index"]) for name, item in zip(told, outputs, strict=True)}
+
+    return predict
 
 
 class _Interpreter:

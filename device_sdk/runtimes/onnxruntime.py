@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Probe, module_version, name_of
+from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, module_version, name_of
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "onnxruntime"
@@ -38,6 +38,12 @@ def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Measu
         if callable(original):
             members[name] = measured(original, probe)
     return MeasuredProxy(session, members)
+
+
+def predictor(session: Any) -> Predict:
+    """Return what runs a session once, unmeasured."""
+    names = [item.name for item in session.get_outputs()]
+    return lambda feed: dict(zip(names, session.run(None, dict(feed)), strict=True))
 
 
 def _facts(session: Any, label: Label) -> Facts:

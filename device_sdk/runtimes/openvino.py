@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Probe, distinct, module_version, name_of
+from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, distinct, module_version, name_of
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "openvino"
@@ -34,6 +34,21 @@ def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
         probe = start(_facts(session[0].get_compiled_model(), label))
         return MeasuredQueue(session, probe)
     return _measured_request(session, start(_facts(session.get_compiled_model(), label)))
+
+
+def predictor(session: Any) -> Predict:
+    """Return what runs a model (or a queue's, or a request's) once, unmeasured, on a request of its own."""
+    if hasattr(session, "wait_all"):
+        session = session[0]
+    compiled = session if hasattr(session, "create_infer_request") else session.get_compiled_model()
+    request = compiled.create_infer_request()
+    names, told = _names(compiled.inputs, "input"), _names(compiled.outputs, "output")
+
+    def predict(feed: Mapping[str, Any]) -> dict[str, Any]:
+        answers = request.infer({port: feed[name] for port, name in zip(compiled.inputs, names, strict=True)})
+        return {name: answers[port] for port, name in zip(compiled.outputs, told, strict=True)}
+
+    return predict
 
 
 def _facts(compiled: Any, label: Label) -> Facts:

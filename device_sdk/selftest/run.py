@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import ErrorType, SelftestTrigger
 from device_sdk.points import EventAttributes
+from device_sdk.runtimes.adapter import Predict
+from device_sdk.runtimes.failures import classify
 from device_sdk.selftest.golden import Golden
 from device_sdk.selftest.judge import OutputResult, judge
 from device_sdk.selftest.parity import Parity
 
 Array = NDArray[Any]
-Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""Runs the model once: inputs by name to outputs by name."""
 PreProcess = Callable[[Array], Mapping[str, Array]]
 """The application's own pre-processing: one raw sample to the model's inputs by name."""
 
@@ -49,8 +49,7 @@ class SelftestResult:
 
 def run_golden(
     golden: Golden,
-    predict: Predict,
-    classify: Callable[[BaseException], ErrorType],
+    predictor: Callable[[], Predict],
     *,
     trigger: SelftestTrigger,
     today: dt.date,
@@ -58,12 +57,14 @@ def run_golden(
 ) -> SelftestResult:
     """Run every sample and judge; a run that raises fails all outputs with the error's type and is not raised."""
     answers: dict[str, list[Array]] = {}
+    predict: Predict | None = None
     for number in range(golden.samples):
         try:
+            predict = predict or predictor()
             for name, value in predict(_feed(golden, number, preprocess)).items():
                 answers.setdefault(name, []).append(np.array(value))  # a copy: runtimes may reuse their buffers
         except Exception as error:  # noqa: BLE001 - that the model cannot run here is what the test is to find out
-            return _failed(golden, trigger, number, classify(error), error)
+            return _failed(golden, trigger, number, ErrorType(classify(error).partition(" ")[0]), error)
     return SelftestResult(trigger, golden.samples, judge(golden, answers, today))
 
 

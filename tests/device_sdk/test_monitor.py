@@ -672,6 +672,7 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
         "edge.loss.runs",
         "edge.inference.energy",
         "edge.inference.energy_error",
+        "edge.selftest.checks",  # test_selftest.py
         *(row.name for row in vars(metrics_host).values() if isinstance(row, Instrument)),  # test_host.py
     }
     known = {event.name: event for event in EVENTS}
