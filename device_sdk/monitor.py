@@ -106,7 +106,8 @@ class Monitor:
 
         ``model`` defaults to the file's stem, ``version`` to the metadata's unless 0 or the int64 maximum, else to the
         first 8 hex digits of the file's SHA-256. A session made from bytes must be given both (``ModelNameError``).
-        ``signals`` is what to watch of this session, before what the Monitor was given.
+        ``signals`` is what to watch of this session, before what the Monitor was given; ``SignalsError`` names an input
+        or output that the session does not have.
         """
         runtime = runtime_of(session)
         if runtime is None:
@@ -135,6 +136,8 @@ class Monitor:
         """Begin to measure a session: its recorder, and the event that tells of it."""
         wrapped.facts = facts
         watched = signals or self._signals_for(facts.model, facts.model_path)
+        if facts.nameable and watched is not self._signals:  # what is declared for all models need not fit each
+            watched.refuse_unknown_names(facts.nameable, facts.outputs)
         probe = Probe(functools.partial(engine.recorder, facts.run, watched), facts)
         engine.emit_event(e.MODEL_LOADED, [*facts.run, (a.PROVIDER_REQUESTED, ",".join(facts.requested))])
         return probe

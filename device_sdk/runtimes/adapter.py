@@ -32,6 +32,7 @@ class Facts:
 
     ``requested`` are the execution providers (devices, delegates) that were asked for, the preferred one first;
     ``nodes`` says how many graph nodes each provider was given, and is empty where the runtime does not tell.
+    ``nameable`` are all inputs that a run may be given, optional ones too; empty where a run may name them otherwise.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Facts:
     nodes: tuple[tuple[str, int], ...] = ()
     model_path: str | None = None
     digest: str = ""
+    nameable: tuple[str, ...] = ()
 
     @property
     def provider(self) -> str:

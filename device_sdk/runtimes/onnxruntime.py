@@ -64,7 +64,15 @@ def _facts(session: Any, label: Label) -> Facts:
         requested=label.requested or providers,
         model_path=str(path) if path else None,
         digest=digest,
+        nameable=tuple(item.name for item in (*inputs, *_optional_inputs(session))),
     )
+
+
+def _optional_inputs(session: Any) -> list[Any]:
+    """Return the inputs that have a value in the model and may be given another."""
+    with guard("reading the session's optional inputs"):
+        return list(session.get_overridable_initializers())
+    return []
 
 
 def _providers(session: Any) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -113,3 +114,43 @@ def picked(whole: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
     index: tuple[Any, ...] = (slice(None), *np.unravel_index(places, whole.shape[1:]))
     rows: NDArray[Any] = whole[index]
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one run has for the rings: ``length`` rows for each of ``copies``; bit n of ``holes``: capture n has none.
+
+    ``absent`` are the captures whose tensors the run did not have, ``misfit`` says that one was not what was planned.
+    """
+
+    copies: list[tuple[Capture, NDArray[Any]]]
+    length: int
+    holes: int
+    absent: list[Capture]
+    misfit: bool
+
+
+def read_batch(parts: Sequence[tuple[Capture, Mapping[str, Any] | None]], samples: int, rows_max: int) -> Batch:
+    """Read at most ``rows_max`` evenly spaced samples for each capture from its values (None: not to be looked at).
+
+    Captures of another number of samples than the run has (failing that, than the last capture has) do not fit.
+    """
+    totals: list[int | None] = []
+    absent = []
+    for capture, values in parts:
+        gone = values is not None and capture.absent(values)
+        absent += [capture] if gone else []
+        totals.append(None if values is None or gone else capture.samples_in(values))
+    known = [total for total in totals if total is not None]
+    total = samples if samples in known else known[-1] if known else 0
+    step = max(1, -(-total // rows_max))
+    copies, holes = [], 0
+    for number, ((capture, values), own) in enumerate(zip(parts, totals, strict=True)):
+        rows = capture.rows_of(values, step) if values is not None and own == total and total else None
+        if rows is None:
+            holes |= 1 << number
+        else:
+            copies.append((capture, rows))
+    looked_at = sum(values is not None for _, values in parts) - len(absent)
+    misfit = len(copies) < looked_at and known != [0] * looked_at
+    return Batch(copies, len(range(0, total, step)) if copies else 0, holes, absent, misfit)

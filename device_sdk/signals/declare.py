@@ -8,6 +8,7 @@ buckets, so that a baseline and a thousand devices speak of the same bins.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, Final
@@ -265,6 +266,10 @@ class Signals:
             raise SignalsError(f"outputs {names!r}: each needs a name of its own")
 
     def _check_features(self) -> None:
+        for key, kind in (("features", Feature), ("outputs", Output)):
+            other = [item for item in getattr(self, key) if not isinstance(item, kind)]
+            if other:
+                raise SignalsError(f"{key}: {other[0]!r} is no {kind.__name__}; in a file write [[{key[:-1]}]] tables")
         single = [one for feature in self.features for one in feature.expanded()]
         if len(single) > FEATURES_MAX:
             raise SignalsError(f"{len(single)} features: at most {FEATURES_MAX} a model; drop some")
@@ -282,6 +287,16 @@ class Signals:
             name, center, unit = self.output_name or "", self.output_center, self.output_unit
             return (Output(name, self.output, self.classes, center, unit),)
         return tuple(replace(one, classes=one.classes or self.classes) for one in self.outputs)
+
+    def refuse_unknown_names(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+        """Raise ``SignalsError`` with the nearest name for an input or output that a session does not have."""
+        known = {"input": set(inputs), "output": set(outputs)}
+        named = [(f"feature {one.name!r}", "input", one.input) for one in self.features]
+        for output in self.watched_outputs:
+            named += [("signals", "output", name) for name in (output.name, output.scores, output.labels)]
+        for label, kind, name in named:
+            if name and name not in known[kind]:
+                raise SignalsError(f"{label}: the session has no {kind} {name!r}; {nearest(name, known[kind])}")
 
 
 def _check_types(label: str, declared: Any) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.buckets import N1_BOUNDS, U1_BOUNDS
+from device_sdk.errors import nearest
 from device_sdk.points import AttributePairs, ExplicitHistogram, Points
 from device_sdk.signals import Output
 from device_sdk.signals.summaries import ClassCounts
@@ -49,7 +50,7 @@ class Detections:
         for name in self.names:
             tensor = values.get(name)
             if not isinstance(tensor, np.ndarray) or tensor.dtype.kind not in "fiu":
-                return f"there is no numeric tensor {name!r} (there are: {', '.join(values) or 'none'})"
+                return f"there is no numeric tensor {name!r} in the first run; {nearest(name, values)}"
             if tensor.ndim not in (1, 2, 3):
                 return f"{name!r} has the shape {tensor.shape}; expected is one frame or a batch of them"
         boxes = values[self._output.name]

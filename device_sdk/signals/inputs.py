@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sdk.errors import log_rationed
+from device_sdk.errors import log_rationed, nearest
 from device_sdk.signals import COLUMN, Feature, Signals
 from device_sdk.signals.captures import NUMERIC, Capture, TensorCapture, picked
 from device_sdk.signals.categories import CategoryTable, Vocabulary
@@ -151,13 +151,11 @@ def _is_numeric(value: object) -> bool:
 
 def _misfit(feature: Feature, name: str, numeric: Mapping[str, NDArray[Any]], textual: Mapping[str, Any]) -> str:
     if name in textual:
-        known = f"kind {CATEGORY!r} and {', '.join(TEXT_KINDS)}"
         fits = feature.kind in (CATEGORY, *TEXT_KINDS)
-        return "" if fits else f"input {name!r} holds text, which has {known}"
+        return "" if fits else f"input {name!r} holds text, which has kind {CATEGORY!r} and {', '.join(TEXT_KINDS)}"
     tensor = numeric.get(name)
     if tensor is None:
-        known = ", ".join([*numeric, *textual]) or "none"
-        return f"no numeric or text input {name!r} in the first run (there are: {known})"
+        return f"no numeric or text input {name!r} in the first run; {nearest(name, [*numeric, *textual])}"
     shape = tensor.shape[1:] if tensor.ndim >= 2 else tensor.shape
     size = math.prod(shape)
     if feature.kind in TEXT_KINDS:

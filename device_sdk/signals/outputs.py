@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_sdk.contract.attributes import ErrorType
+from device_sdk.errors import nearest
 from device_sdk.signals import Output, Signals
 from device_sdk.signals.captures import Capture, TensorCapture
 from device_sdk.signals.declare import AUTO, DETECTIONS, EMBEDDING, LOGITS, NONE, PROBABILITIES, VALUE
@@ -158,6 +159,5 @@ def _found(output: Output, floats: Mapping[str, NDArray[Any]]) -> Capture | None
 def _misfit(output: Output, outputs: Mapping[str, Any]) -> str:
     value = outputs.get(output.name)
     if not isinstance(value, np.ndarray):
-        known = ", ".join(outputs) or "none"
-        return f"there is no tensor of that name in the first run (there are: {known})"
+        return f"there is no tensor of that name in the first run; {nearest(output.name, outputs)}"
     return f"kind {output.kind!r} does not fit {value.dtype} of shape {value.shape}"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
 from device_sdk.signals import Signals
+from device_sdk.signals.captures import read_batch
 from device_sdk.signals.inputs import input_captures
 from device_sdk.signals.lane import Lane
 from device_sdk.signals.models import ModelRuns
@@ -321,44 +322,32 @@ class Recorder:
     def _copy_batch(self, end_ns: int, feed: Mapping[str, Any], outputs: Mapping[str, Any], samples: int) -> None:
         """Copy up to 64 evenly spaced rows of a batch into the rings, all captures at the same rows.
 
-        A capture whose tensor is absent from this run has a hole there; one that is not what was planned spoils it.
+        A capture whose tensor is absent from this run, or not what was planned, has a hole there.
         """
         level, rings = self.sampling.level, self._rings
         if level is SignalLevel.OFF:
             return
-        parts = [(capture, feed) for capture in rings.inputs] + [(capture, outputs) for capture in rings.outputs]
-        present, holes = [], 0
-        for number, (capture, values) in enumerate(parts):
-            if values is feed and level is not SignalLevel.FULL:
-                holes |= 1 << number
-            elif capture.absent(values):
-                with self._overrun_lock:
+        seen = feed if level is SignalLevel.FULL else None
+        parts = [*((capture, seen) for capture in rings.inputs), *((capture, outputs) for capture in rings.outputs)]
+        batch = read_batch(parts, samples, BATCH_ROWS_MAX)
+        if batch.absent:
+            with self._overrun_lock:
+                for capture in batch.absent:
                     capture.missed += samples
-                holes |= 1 << number
-            else:
-                present.append((capture, values))
-        totals = {capture.samples_in(values) for capture, values in present}
-        if not totals or totals == {0}:
-            return
-        total = totals.pop()
-        if total is None or totals:  # of several lengths, or not what was planned
+        if batch.misfit:
             self._lose(1)
-            return
-        step = -(-total // BATCH_ROWS_MAX)
-        wanted = len(range(0, total, step))
-        copies = [(capture, capture.rows_of(values, step)) for capture, values in present]
-        if any(rows is None for _, rows in copies):
-            self._lose(1)
+        wanted = batch.length
+        if not wanted:
             return
         if rings.copied() + wanted > rings.limit and not self._on_full(self, False):
             self._lose(wanted)
             return
         slots = [next(self._sequence) & rings.mask for _ in range(wanted)]
-        for capture, rows in copies:
+        for capture, rows in batch.copies:
             capture.ring[slots] = rows
-        rings.commit(slots[0], NOTHING, self.perf_ns() - end_ns, holes)
+        rings.commit(slots[0], NOTHING, self.perf_ns() - end_ns, batch.holes)
         for slot in slots[1:]:
-            rings.commit(slot, NOTHING, NOTHING, holes)
+            rings.commit(slot, NOTHING, NOTHING, batch.holes)
         if rings.copied() > rings.limit // 2:
             self._wake()
 

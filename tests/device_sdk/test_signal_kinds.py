@@ -390,7 +390,7 @@ class TestMisfits:
         [
             (
                 Feature("f", kind="mean", input="y"),
-                "no numeric or text input 'y' in the first run \\(there are: x, t",
+                "no numeric or text input 'y' in the first run; known are t, x",
             ),
             (Feature("f", column=9, input="x"), "no column 9 \\(of 4"),
             (Feature("f", kind="text_length", input="x"), "holds numbers, no text"),
