@@ -64,15 +64,18 @@ def _facts(session: Any, label: Label) -> Facts:
         requested=label.requested or providers,
         model_path=str(path) if path else None,
         digest=digest,
-        nameable=tuple(item.name for item in (*inputs, *_optional_inputs(session))),
+        nameable=_nameable(session, inputs),
     )
 
 
-def _optional_inputs(session: Any) -> list[Any]:
-    """Return the inputs that have a value in the model and may be given another."""
+def _nameable(session: Any, inputs: list[Any]) -> tuple[str, ...]:
+    """Return the names of the inputs and of those that have a value in the model and may be given another."""
+    optional = getattr(session, "get_overridable_initializers", None)
+    if optional is None:  # a vendor's build may not tell
+        return ()
     with guard("reading the session's optional inputs"):
-        return list(session.get_overridable_initializers())
-    return []
+        return tuple(item.name for item in (*inputs, *optional()))
+    return ()
 
 
 def _providers(session: Any) -> tuple[str, ...]:
