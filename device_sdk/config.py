@@ -14,16 +14,19 @@ from urllib.parse import unquote, urlsplit
 from device_sdk.contract.attributes import BudgetName
 from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
+from device_sdk.limits import Limits
 from device_sdk.privacy import Policy, require_opendp
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 SPOOL_MODES: Final = ("memory", "durable")
+SPOOL_BYTES_MIN: Final = 64 * 1024
 
 _ENV_NAMES: Final = frozenset(
     {
         "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
-        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "OVERHEAD_BUDGET", "BUDGETS", "RAISE",
+        "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "SPOOL_MEMORY_BYTES", "SPOOL_AGE_S", "SPOOL_WRITTEN_BYTES_PER_DAY",
+        "SENT_BYTES_PER_DAY", "OVERHEAD_BUDGET", "BUDGETS", "RAISE",
         "PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S",
     }
 )  # fmt: skip
@@ -51,7 +54,7 @@ class Config:
     enabled: bool
     durable: bool
     timeout_s: float
-    spool_bytes: int
+    limits: Limits
     certificate: str | None
     compressed: bool
     overhead_budget: float
@@ -110,7 +113,7 @@ def resolve(
         enabled=enabled if enabled is not None else _boolean(env, "ENABLED", True),
         durable=mode == "durable",
         timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env)),
-        spool_bytes=int(_number(env, "SPOOL_BYTES", 64 * 1024 * 1024)),
+        limits=_limits(env),
         certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
@@ -228,6 +231,22 @@ def _budgets(given: object, env: Mapping[str, str]) -> tuple[tuple[str, float], 
             raise ConfigError(f"budgets: {name}={limit!r}: write a finite number above 0")
         budgets.append((str(name), value))
     return tuple(budgets)
+
+
+def _limits(env: Mapping[str, str]) -> Limits:
+    base = Limits()
+    sent = ENV_PREFIX + "SENT_BYTES_PER_DAY"
+    limits = Limits(
+        memory_bytes=int(_number(env, "SPOOL_MEMORY_BYTES", base.memory_bytes)),
+        disk_bytes=int(_number(env, "SPOOL_BYTES", base.disk_bytes)),
+        age_ns=int(_number(env, "SPOOL_AGE_S", base.age_ns / 1e9) * 1e9),
+        written_bytes_per_day=_number(env, "SPOOL_WRITTEN_BYTES_PER_DAY", base.written_bytes_per_day or 0),
+        sent_bytes_per_day=_number(env, "SENT_BYTES_PER_DAY", 0) if sent in env else None,
+    )
+    for name, size in (("SPOOL_MEMORY_BYTES", limits.memory_bytes), ("SPOOL_BYTES", limits.disk_bytes)):
+        if size < SPOOL_BYTES_MIN:
+            raise ConfigError(f"{ENV_PREFIX}{name}={size}: too small to hold windows; give {SPOOL_BYTES_MIN} or more")
+    return limits
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

@@ -12,7 +12,6 @@ from typing import Final
 from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
-from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import LossReason, SignalLevel
 from device_sdk.contract.events import UPDATE_SUCCEEDED, Event
 from device_sdk.errors import guard, renew_after_fork
@@ -31,7 +30,6 @@ from device_sdk.signals import Signals
 from device_sdk.signals.answers import AnswerBook
 from device_sdk.signals.models import ModelInputs, ModelRuns
 from device_sdk.signals.recorder import Recorder
-from device_sdk.spool import LOGS, METRICS
 
 MODELS_MAX: Final = 16
 """Most model-runtime-provider combinations of one process; further ones are counted together as ``_OTHER``."""
@@ -60,7 +58,6 @@ class Engine(ExceptionSink):
         self.answers = AnswerBook()
         self._overhead = Overhead(None if clock.manual else config.overhead_budget, clock.perf_ns())
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
-        self._used_disk = False
         self._dormant = False
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
@@ -77,7 +74,8 @@ class Engine(ExceptionSink):
     def _new_sender(self) -> Sender:
         transport = HttpTransport(certificate=self.config.certificate)
         envelope = self.session.envelope
-        return Sender(self.config, self.session.spool, self._ledger, transport=transport, envelope=envelope)
+        sent, spool = self._note_progress, self.session.spool
+        return Sender(self.config, spool, self._ledger, transport=transport, envelope=envelope, on_progress=sent)
 
     # --- models -----------------------------------------------------------------------------------------------
 
@@ -157,6 +155,11 @@ class Engine(ExceptionSink):
         When time has moved on by several windows that the program was awake for, the earlier ones are empty and the
         last one holds what was recorded; after a suspension (or a very long gap) one window covers all of it.
         """
+        if closed := self._close_due():
+            self._settle()
+        return closed
+
+    def _close_due(self) -> int:
         with self._lock:
             if self.closed or self._dormant:
                 return 0
@@ -189,7 +192,11 @@ class Engine(ExceptionSink):
             perf_ns = self.clock.perf_ns()
             observed_ns, self._observed_perf_ns = perf_ns - self._observed_perf_ns, perf_ns
         emitters: list[Emitter] = [] if empty else self._model_emitters()
-        emitters.append(self._emit_own)
+        emitters += [
+            self.session.report.emit,
+            self.selftests.emit,
+            *([self.host.emit] if self.host is not None else []),
+        ]
         folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
         self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
         self._to_send.set()
@@ -198,16 +205,6 @@ class Engine(ExceptionSink):
     def _model_emitters(self) -> list[Emitter]:
         models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
         return [*models, self.answers.emit]
-
-    def _emit_own(self, points: Points) -> None:
-        memory, disk = self.session.spool.usage()
-        self._used_disk = self._used_disk or disk > 0
-        points.add(m.SPOOL_USAGE.name, memory, ((a.SPOOL_MEDIUM, "memory"),))
-        if self._used_disk:
-            points.add(m.SPOOL_USAGE.name, disk, ((a.SPOOL_MEDIUM, "disk"),))
-        self.selftests.emit(points)
-        if self.host is not None:
-            self.host.emit(points)
 
     def _sample_host(self) -> None:
         if self.host is not None:
@@ -244,12 +241,22 @@ class Engine(ExceptionSink):
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started = time.thread_time_ns()
+        self._settle()
         sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
         with self._lock:
             self._overhead.exported(time.thread_time_ns() - started, self._ledger)
+        return sent
+
+    def _note_progress(self) -> None:
+        """Bring the mark up to date: something left memory, so that a death now would lose less."""
+        with self._lock:
             if not (self.closed or self._dormant):
                 self.session.write_mark()
-        return sent
+
+    def _settle(self) -> None:
+        """Let the spool do what is slow, without the lock that the host's threads may wait for."""
+        if self.session.spool.settle():
+            self._note_progress()
 
     # --- threads ----------------------------------------------------------------------------------------------
 
@@ -277,14 +284,11 @@ class Engine(ExceptionSink):
     def _send_loop(self) -> None:
         stop, to_send = self._stop, self._to_send
         while not stop.is_set():
-            to_send.wait(max(_IDLE_FOLD_S, self.sender.resting_s()) if self._waiting() else None)
+            to_send.wait(max(_IDLE_FOLD_S, self.sender.resting_s()) if self.session.spool.waiting() else None)
             to_send.clear()
             if not stop.is_set():
                 with guard("sending"):
                     self._send(_SEND_ROUND_S, patient=False)
-
-    def _waiting(self) -> bool:
-        return bool(self.session.spool.waiting(METRICS) or self.session.spool.waiting(LOGS))
 
     def _stop_threads(self, timeout_s: float) -> None:
         self._stop.set()

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from typing import Final
 
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import EndReason, LossReason, SdkLevel
 from device_sdk.points import Points
+
+Losses = Mapping[tuple[str, str], int]
+"""Counts of what will never arrive, by (metric name, reason)."""
+
+LOSS_METRICS: Final = frozenset(
+    row.name for row in (m.LOSS_WINDOWS, m.LOSS_EVENTS, m.LOSS_MEASUREMENTS, m.LOSS_RUNS, m.SPOOL_CORRUPT)
+)
+"""What is kept over a death until it is safely told."""
 
 
 class Ledger:
@@ -18,6 +28,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, tuple[tuple[str, str | bool], ...]]] = Counter()
         self._times_ns: Counter[tuple[str, tuple[str, str]]] = Counter()
+        self._told: dict[tuple[str, str], int] = {}
 
     def lost(self, windows: bool, reason: LossReason, count: int) -> None:
         """Count windows (or events) that will never arrive."""
@@ -30,6 +41,24 @@ class Ledger:
     def runs_lost(self, reason: LossReason, count: int) -> None:
         """Count runs of a dead process that will never arrive."""
         self._add(m.LOSS_RUNS.name, count, (a.LOSS_REASON, str(reason)))
+
+    def segment_corrupt(self, count: int) -> None:
+        """Count damaged spool files that were set aside."""
+        self._add(m.SPOOL_CORRUPT.name, count)
+
+    def untold(self, losses: Losses) -> None:
+        """Take back losses that a window was to tell which will itself never arrive."""
+        for (metric, reason), count in losses.items():
+            self._add(metric, count, *(((a.LOSS_REASON, reason),) if reason else ()))
+
+    def losses(self) -> dict[tuple[str, str], int]:
+        """Return the losses that no window tells of yet."""
+        with self._lock:
+            return _losses_of(self._counts)
+
+    def told(self) -> dict[tuple[str, str], int]:
+        """Return the losses that the last emitted window tells of."""
+        return self._told
 
     def sent(self, kind: str, size: int, error: str) -> None:
         """Count bytes put on the network; ``error`` is empty when they were taken."""
@@ -70,7 +99,16 @@ class Ledger:
         with self._lock:
             counts, times_ns = self._counts, self._times_ns
             self._counts, self._times_ns = Counter(), Counter()
+            self._told = _losses_of(counts)
         for (metric, attributes), count in counts.items():
             points.add(metric, count, attributes)
         for (metric, attribute), ns in times_ns.items():
             points.add(metric, ns / 1e9, (attribute,))
+
+
+def _losses_of(counts: Counter[tuple[str, tuple[tuple[str, str | bool], ...]]]) -> dict[tuple[str, str], int]:
+    return {
+        (metric, str(dict(attributes).get(a.LOSS_REASON, ""))): count
+        for (metric, attributes), count in counts.items()
+        if metric in LOSS_METRICS
+    }

@@ -37,21 +37,20 @@ SPOOL_USAGE: Final = Instrument(
     "edge.spool.usage", Kind.UP_DOWN, "By", (a.SPOOL_MEDIUM,), "Bytes waiting to be sent.", 2,
 )  # fmt: skip
 SPOOL_LIMIT: Final = Instrument(
-    "edge.spool.limit", Kind.UP_DOWN, "By", (a.SPOOL_MEDIUM,), "Bytes that may wait.", 2, reserved=True,
+    "edge.spool.limit", Kind.UP_DOWN, "By", (a.SPOOL_MEDIUM,), "Bytes that may wait.", 2,
 )  # fmt: skip
 SPOOL_AGE: Final = Instrument(
-    "edge.spool.age", Kind.GAUGE, "s", (), "Age of the oldest request that waits.", 1, reserved=True,
+    "edge.spool.age", Kind.GAUGE, "s", (), "Age of the oldest request that waits, in time the device was up.", 1,
 )  # fmt: skip
 SPOOL_WRITTEN: Final = Instrument(
-    "edge.spool.written", Kind.COUNTER, "By", (), "Bytes written to the disk: flash wears.", 1, reserved=True,
+    "edge.spool.written", Kind.COUNTER, "By", (), "Bytes written to the disk: flash wears.", 1,
 )  # fmt: skip
 SPOOL_MERGES: Final = Instrument(
     "edge.spool.merges", Kind.COUNTER, "{window}", (),
-    "Windows that became part of a neighbour to save room: time coarsens, counts do not change.", 1, reserved=True,
+    "Windows that became part of a neighbour to save room: time coarsens, counts do not change.", 1,
 )  # fmt: skip
 SPOOL_CORRUPT: Final = Instrument(
     "edge.spool.corrupt_segments", Kind.COUNTER, "{segment}", (), "Damaged spool files that were set aside.", 1,
-    reserved=True,
 )  # fmt: skip
 LOSS_WINDOWS: Final = Instrument(
     "edge.loss.windows", Kind.COUNTER, "{window}", (a.LOSS_REASON,), "Windows that will never arrive.", 8,

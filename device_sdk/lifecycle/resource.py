@@ -39,7 +39,7 @@ def resource_of(
 
 def settings_id(config: Config) -> str:
     """Return 8 hex digits that change when a setting that shapes the data changes."""
-    own = [config.window_ns, config.durable, config.spool_bytes, bool(config.device_id), __version__]
+    own = [config.window_ns, config.durable, config.limits.disk_bytes, bool(config.device_id), __version__]
     shaping = json.dumps([*own, *dataclasses.astuple(config.privacy)])
     return hashlib.sha256(shaping.encode()).hexdigest()[:8]
 

@@ -12,10 +12,11 @@ from device_sdk.clock import Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
-from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, LossReason, UpdateTarget
+from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, UpdateTarget
 from device_sdk.contract.events import Event
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
+from device_sdk.lifecycle.accounts import Accounts
 from device_sdk.lifecycle.dead import DeadSession, read_dead_session
 from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash
 from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception_name
@@ -34,7 +35,7 @@ from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.signals import Signals
 from device_sdk.signals.lane import Lane
 from device_sdk.signals.summaries import CLASSES_MAX
-from device_sdk.spool import LOGS, METRICS, Spool
+from device_sdk.spool import LOGS, METRICS, Priority, Reports, Spool, SpoolReport
 
 
 class Session:
@@ -62,6 +63,7 @@ class Session:
         for key in keys:
             log_rationed(logging.WARNING, "resource attribute %r is not sent; %s", key, nearest(key, a.RESOURCE_KEYS))
         self._resource = resource_of(config, given, installation, self._boot)
+        self._accounts = Accounts(self._state.path, ledger)
         self.spool = self._new_spool(self._state.path / "spool" if self._state.path else None)
         self._flags = Flags(_listed(self._resource.get(a.FLAGS, ())))
         self.updates = UpdateLog(self._state.path, self.now_ns)
@@ -83,17 +85,27 @@ class Session:
 
     def _new_spool(self, directory: Path | None) -> Spool:
         ledger = self._ledger
-        return Spool(
-            directory,
-            disk_bytes_max=self._config.spool_bytes,
-            durable=self._config.durable,
-            on_loss=lambda kind, reason, count: ledger.lost(kind == METRICS, reason, count),
+        reports = Reports(
+            lost=lambda kind, reason, count: ledger.lost(kind == METRICS, reason, count),
+            untold=ledger.untold,
+            segments_corrupt=ledger.segment_corrupt,
         )
+        spool = Spool(
+            directory,
+            self._config.limits,
+            durable=self._config.durable,
+            reports=reports,
+            boot_ns=self._clock.boot_ns,
+            boot=bytes.fromhex(self._boot.boot_id),
+        )
+        self._accounts.resume(spool)
+        return spool
 
     def _begin(self, previous: SessionHeader | None) -> None:
         """Start: a fresh stream, its start event, its marks."""
         now = self.now_ns()
         self.stream = Stream(self._resource, self._gate, started_ns=now)
+        self.report = SpoolReport(self.spool)
         self.vital = Vital(last_sign_ns=now)
         self._runs_at: deque[tuple[int, int]] = deque()  # (window, runs up to its end) of windows not yet safe
         attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
@@ -127,6 +139,8 @@ class Session:
         self.updates.disown()
         self._state.disown()
         self.spool.disown()
+        self._accounts.close()
+        self._accounts = Accounts(None, ledger)
         self.spool = self._new_spool(None)
 
     def begin_in_child(self) -> None:
@@ -144,8 +158,7 @@ class Session:
             with guard("telling of the previous session's end"):
                 self._tell_of(dead)
         # also of an end that could save nothing
-        self._ledger.lost(True, LossReason.SHUTDOWN, dead.vital.unsent_windows)
-        self._ledger.runs_lost(LossReason.SHUTDOWN, dead.lost_runs)
+        self._accounts.count_dead(dead.header.instance_id, dead.vital.unsent_windows, dead.lost_runs, self.spool)
         return dead.header
 
     def _tell_of(self, dead: DeadSession) -> None:
@@ -168,7 +181,7 @@ class Session:
                 observed_ns=self.now_ns(),
                 severity=severity,
             )
-            self.spool.put(LOGS, encoded, durable=True)
+            self.spool.put(LOGS, encoded, priority=priority_of(event), durable=True)
         self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
 
     # --- life -------------------------------------------------------------------------------------------------
@@ -180,7 +193,8 @@ class Session:
 
         ``runs`` is how many runs are in this and all earlier windows together, None for no more than before.
         """
-        self.spool.put(METRICS, self.stream.close_window(end_ns, observed_ns, self._ledger, emitters))
+        window = self.stream.close_window(end_ns, observed_ns, self._ledger, emitters)
+        self.spool.put(METRICS, window, stream=self.stream.checksum, losses=self._ledger.told())
         cells = self.inflight.cells
         if runs is not None:
             cells[Cell.FOLDED] = runs
@@ -249,7 +263,7 @@ class Session:
         """Queue one event, on disk at once: events are few and a crash must not eat them."""
         encoded = self.stream.event(event, attributes, self._ledger, time_ns=self.now_ns(), severity=severity)
         if encoded is not None:
-            self.spool.put(LOGS, encoded, durable=True)
+            self.spool.put(LOGS, encoded, priority=priority_of(event), durable=True)
 
     def envelope(self) -> bytes:
         """Return the envelope of one attempt to send."""
@@ -263,6 +277,7 @@ class Session:
             self.inflight.cells[Cell.SAFE] = self._runs_at.popleft()[1]
         self.vital.events = self.stream.next_event
         self._mark.write(self.vital)
+        self._accounts.note(self.spool)
 
     # --- end --------------------------------------------------------------------------------------------------
 
@@ -306,11 +321,19 @@ class Session:
         self.spool.close()
         stop_watching(self.stream.instance_id)
         self.inflight.detach()
+        self._accounts.close()
         self._state.release()
 
 
 def _listed(value: AttributeValue) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else ()
+
+
+def priority_of(event: Event) -> Priority:
+    """Return how much an event matters when room is short: ends and crashes most, then updates, then the rest."""
+    if event in (e.SESSION_END, e.APP_CRASH):
+        return Priority.CRASH
+    return Priority.UPDATE if event.name.startswith("edge.update.") else Priority.HEALTH
 
 
 def _open_state(path: Path) -> StateDir:

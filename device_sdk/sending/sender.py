@@ -1,8 +1,10 @@
-"""The sender: takes the oldest requests from the spool, joins them unchanged, and offers them until they are answered.
+"""The sender: takes requests from the spool, joins them unchanged, and offers them until they are answered.
 
-A body is a plain concatenation of encoded requests (which is a valid request) of at most 1 MiB, closed by one envelope
-that carries the clock offset of this attempt, gzip level 1. Retryable answers keep the data and back off with jitter;
-an answer that says these bytes will never be welcome gives up only the request at fault and counts it.
+Crashes go first, then by priority, the oldest first in each. A body is a plain concatenation of encoded requests (which
+is a valid request) of at most 1 MiB, closed by an envelope that carries this attempt's clock offset, gzip level 1.
+Metrics and logs back off on their own, with jitter; an answer that says these bytes will never be welcome gives up only
+the request at fault and counts it. While the collector is away only what was offered before is offered again: the rest
+may still be merged.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from device_sdk.config import Config
@@ -20,8 +23,9 @@ from device_sdk.contract.attributes import LossReason
 from device_sdk.credentials import Credentials
 from device_sdk.errors import log_rationed
 from device_sdk.ledger import Ledger
-from device_sdk.sending.transport import MISCONFIGURED, RETRYABLE, Answer, Transport
-from device_sdk.spool import LOGS, METRICS, Record, Spool
+from device_sdk.sending.answers import error_word, is_success, may_succeed_later, problem, rejected_items
+from device_sdk.sending.transport import Answer, Transport
+from device_sdk.spool import LOGS, METRICS, Priority, Record, Spool
 
 REQUEST_BYTES_MAX: Final = 1024 * 1024 - 8 * 1024
 """Most bytes of queued requests in one body; the envelope comes on top and the whole stays below 1 MiB."""
@@ -29,7 +33,23 @@ _BACKOFF_FIRST_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 120.0
 _RETRY_AFTER_MAX_S: Final = 3600.0
 _UNAUTHORIZED: Final = 401
-_KIND_NAMES: Final = {METRICS: "metrics", LOGS: "logs"}
+_TOO_LARGE: Final = 413
+_BODY_BYTES_MIN: Final = 16 * 1024
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One kind of request on its way: where it goes, how it fares, and how much the receiver takes at once."""
+
+    kind: int
+    name: str
+    url: str
+    bytes_max: int = REQUEST_BYTES_MAX
+    failures: int = 0
+    resting_until_s: float = 0.0
+
+    def rest_s(self) -> float:
+        return max(0.0, self.resting_until_s - time.monotonic())
 
 
 class Sender:
@@ -43,6 +63,7 @@ class Sender:
         *,
         transport: Transport,
         envelope: Callable[[], bytes],
+        on_progress: Callable[[], None] = lambda: None,
         random_share: Callable[[], float] = random.random,
     ) -> None:
         self.transport = transport
@@ -51,7 +72,9 @@ class Sender:
         self._envelope = envelope
         self._random_share = random_share
         self._lock = threading.Lock()
-        self._urls = {METRICS: config.metrics_url, LOGS: config.logs_url}
+        self._on_progress = on_progress
+        # logs first: they are few, and crashes are among them
+        self._lanes = (_Lane(LOGS, "logs", config.logs_url), _Lane(METRICS, "metrics", config.metrics_url))
         self._compressed = config.compressed
         self._timeout_s = config.timeout_s
         self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": "fleetpulse-device-sdk"}
@@ -60,12 +83,18 @@ class Sender:
         self._headers.update(config.headers)
         self._credentials = Credentials(config.token, config.token_file)
         self._closing = False
-        self._failures = 0
-        self._resting_until_s = 0.0
 
     def resting_s(self) -> float:
-        """Return how long the back-off still asks to wait, 0 when sending may go on."""
-        return max(0.0, self._resting_until_s - time.monotonic())
+        """Return how long to wait until something that is queued may be sent, 0 when sending may go on."""
+        lanes = [lane for lane in self._lanes if self._spool.waiting(lane.kind)] or self._lanes
+        return min(self._rest_s(lane) for lane in lanes)
+
+    def _rest_s(self, lane: _Lane) -> float:
+        """Return the seconds that the back-off or the bandwidth budget asks to wait; no budget holds back a crash."""
+        rest = lane.rest_s()
+        if self._spool.first_priority(lane.kind) == Priority.CRASH:
+            return rest
+        return max(rest, self._spool.sending.wait_s())
 
     def send_all(self, timeout_s: float, *, wait: Callable[[float], object], patient: bool = True) -> bool:
         """Send until the spool is empty or ``timeout_s`` has passed; say whether it is empty.
@@ -76,21 +105,19 @@ class Sender:
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
             return False
         try:
-            while True:
+            while not self._empty():
                 left = deadline - time.monotonic()
-                rest = self.resting_s()
-                if rest > 0:
-                    if not patient or rest >= left:
-                        return self._empty()
-                    wait(rest)
-                    continue
-                kind = METRICS if self._spool.waiting(METRICS) else LOGS
-                records = self._spool.head(kind, REQUEST_BYTES_MAX)
-                if not records:
-                    return self._empty()
                 if left <= 0:
                     return False
-                self._offer(kind, records, deadline)
+                lane = next((x for x in self._lanes if self._spool.waiting(x.kind) and not self._rest_s(x)), None)
+                if lane is not None:
+                    self._offer(lane, self._next(lane), deadline)
+                    continue
+                rest = self.resting_s()
+                if not patient or rest >= left:
+                    return False
+                wait(rest)
+            return True
         finally:
             if self._closing:
                 self.transport.close()
@@ -104,86 +131,91 @@ class Sender:
             self._lock.release()
 
     def _empty(self) -> bool:
-        return not (self._spool.waiting(METRICS) or self._spool.waiting(LOGS))
+        return not self._spool.waiting()
 
-    def _offer(self, kind: int, records: list[Record], deadline: float) -> None:
-        payloads = []
-        unreadable = []
-        for record in records:
+    def _next(self, lane: _Lane) -> list[Record]:
+        bytes_max = min(lane.bytes_max, max(_BODY_BYTES_MIN, self._spool.sending.left()))
+        return self._spool.head(lane.kind, int(bytes_max), offered_only=lane.failures > 0)
+
+    def _offer(self, lane: _Lane, chosen: list[Record], deadline: float) -> None:
+        offered = self._spool.offer(chosen)
+        records, payloads = [], []
+        for record in offered:
             payload = record.read()
             if payload is None:
-                unreadable.append(record)
+                self._spool.give_up(record, LossReason.CORRUPT)
             else:
+                records.append(record)
                 payloads.append(payload)
-        if unreadable:
-            still_queued = self._spool.done(unreadable)  # the rest was dropped, and counted, meanwhile
-            self._ledger.lost(kind == METRICS, LossReason.CORRUPT, still_queued)
-            records = [record for record in records if record not in unreadable]
-        if not payloads:
-            return
-        if kind == METRICS:
+        try:
+            if payloads:
+                self._send(lane, records, payloads, deadline)
+        finally:
+            self._spool.keep(records)
+
+    def _send(self, lane: _Lane, records: list[Record], payloads: list[bytes], deadline: float) -> None:
+        if lane.kind == METRICS:
             payloads.append(self._envelope())
         body = b"".join(payloads)
+        raw = len(body)
         if self._compressed:
             body = gzip.compress(body, compresslevel=1, mtime=0)
         limit_s = max(0.05, min(self._timeout_s, deadline - time.monotonic()))
-        answer = self._post(kind, body, limit_s)
-        self._ledger.sent(_KIND_NAMES[kind], len(body), "" if 200 <= answer.status < 300 else _error_word(answer))
-        self._settle(kind, records, answer, deadline)
+        answer = self._post(lane, body, limit_s)
+        taken = is_success(lane.kind, answer)
+        self._account(lane, len(body), "" if taken else error_word(answer))
+        if taken:
+            lane.failures = 0
+            self._spool.done(records)
+            self._on_progress()
+            self._note_rejected(lane.kind, rejected_items(lane.kind, answer))
+        elif may_succeed_later(answer):
+            self._back_off(lane, answer)
+        else:
+            if answer.status == _TOO_LARGE:
+                lane.bytes_max = max(_BODY_BYTES_MIN, raw // 2)
+            self._refused(lane, records, answer, deadline)
 
-    def _post(self, kind: int, body: bytes, limit_s: float) -> Answer:
+    def _post(self, lane: _Lane, body: bytes, limit_s: float) -> Answer:
         """Offer one body; a 401 is offered again at once when the token was rotated meanwhile."""
-        answer = self.transport.post(self._urls[kind], body, self._headers | self._credentials.headers(), limit_s)
+        answer = self.transport.post(lane.url, body, self._headers | self._credentials.headers(), limit_s)
         if answer.status == _UNAUTHORIZED and self._credentials.renew():
-            self._ledger.sent(_KIND_NAMES[kind], len(body), _error_word(answer))
-            answer = self.transport.post(self._urls[kind], body, self._headers | self._credentials.headers(), limit_s)
+            self._account(lane, len(body), error_word(answer))
+            answer = self.transport.post(lane.url, body, self._headers | self._credentials.headers(), limit_s)
         return answer
 
-    def _settle(self, kind: int, records: list[Record], answer: Answer, deadline: float) -> None:
-        if 200 <= answer.status < 300:
-            self._failures = 0
-            self._spool.done(records)
-            self._note_partial_success(kind, answer.body)
-        elif answer.status < 400 or answer.status in RETRYABLE or answer.status in MISCONFIGURED:
-            self._back_off(answer)
-        elif len(records) > 1:  # find the one at fault instead of losing its neighbours
-            middle = len(records) // 2
-            self._offer(kind, records[:middle], deadline)
-            if not self.resting_s():
-                self._offer(kind, records[middle:], deadline)
-        else:
-            self._spool.done(records)
-            self._ledger.lost(kind == METRICS, LossReason.REJECTED, 1)
-            log_rationed(
-                logging.WARNING, "the collector refused a request for good with HTTP %d; counted as lost", answer.status
-            )
+    def _account(self, lane: _Lane, size: int, error: str) -> None:
+        self._ledger.sent(lane.name, size, error)
+        self._spool.sending.spend(size)
 
-    def _back_off(self, answer: Answer) -> None:
+    def _refused(self, lane: _Lane, records: list[Record], answer: Answer, deadline: float) -> None:
+        """Find the request at fault instead of losing its neighbours; give it up when it stands alone."""
+        if len(records) > 1:
+            middle = len(records) // 2
+            self._offer(lane, records[:middle], deadline)
+            if not lane.rest_s():
+                self._offer(lane, records[middle:], deadline)
+            return
+        self._spool.give_up(records[0], LossReason.REJECTED)
+        self._on_progress()
+        log_rationed(
+            logging.WARNING, "the collector refused a request for good with HTTP %d; counted as lost", answer.status
+        )
+
+    def _back_off(self, lane: _Lane, answer: Answer) -> None:
         """Rest between half and all of a doubling interval, or a little longer than the server asked for."""
-        self._failures += 1
-        interval = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 10))
+        lane.failures += 1
+        interval = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(lane.failures - 1, 10))
         rest = interval * (0.5 + 0.5 * self._random_share())
         if answer.retry_after_s is not None:
             rest = min(_RETRY_AFTER_MAX_S, max(0.05, answer.retry_after_s)) * (1 + 0.1 * self._random_share())
-        self._resting_until_s = time.monotonic() + rest
+        lane.resting_until_s = time.monotonic() + rest
         self._spool.to_disk()
-        problem = f"HTTP {answer.status}" if answer.status else answer.error
-        astray = 0 < answer.status < 400 or answer.status in MISCONFIGURED
-        hint = "; check token= and endpoint=" if astray else ""
-        said = "collector not reached (%s)%s; data are kept, next try in %.0f s"
-        log_rationed(logging.WARNING, said, problem, hint, rest)
+        self._on_progress()
+        said = "collector not reached with %s (%s); data are kept, next try in %.0f s"
+        log_rationed(logging.WARNING, said, lane.name, problem(answer), rest)
 
-    def _note_partial_success(self, kind: int, body: bytes) -> None:
-        if not body:
-            return
-        if kind == METRICS:
-            from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
-
-            rejected = _rejected(metrics.ExportMetricsServiceResponse, "rejected_data_points", body)
-        else:
-            from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
-
-            rejected = _rejected(logs.ExportLogsServiceResponse, "rejected_log_records", body)
+    def _note_rejected(self, kind: int, rejected: int) -> None:
         if not rejected:
             return
         if kind == METRICS:
@@ -191,20 +223,3 @@ class Sender:
         else:
             self._ledger.lost(False, LossReason.REJECTED, rejected)
         log_rationed(logging.WARNING, "the collector took a request but rejected %d of its items", rejected)
-
-
-def _rejected(message: type, field: str, body: bytes) -> int:
-    """Return how many items an answer says were rejected, 0 when it cannot be read."""
-    from google.protobuf.message import DecodeError
-
-    parsed = message()
-    try:
-        parsed.ParseFromString(body)
-    except DecodeError:
-        return 0
-    return int(getattr(parsed.partial_success, field))
-
-
-def _error_word(answer: Answer) -> str:
-    """Return ``error.type`` of a failed attempt: the status, or that nothing came back."""
-    return str(answer.status) if answer.status else "unreachable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import zlib
 from collections.abc import Callable, Iterable
 
 from device_sdk.contract import attributes as a
@@ -30,6 +31,7 @@ class Stream:
         self.next_sequence = 0
         self.ending = False
         self.next_event = 0
+        self.checksum = zlib.crc32(self.instance_id.encode()) or 1
         self._encoder: Encoder | None = None
 
     @property

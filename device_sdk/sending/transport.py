@@ -32,6 +32,7 @@ class Answer:
     body: bytes = b""
     retry_after_s: float | None = None
     error: str = ""
+    content_type: str = ""
 
 
 class Transport(Protocol):
@@ -118,7 +119,8 @@ class HttpTransport:
         data = response.read(ANSWER_BYTES_MAX)
         if response.will_close or not response.isclosed():
             self._drop(key)
-        return Answer(response.status, data, _retry_after_s(response.getheader("Retry-After")))
+        retry_after_s = _retry_after_s(response.getheader("Retry-After"))
+        return Answer(response.status, data, retry_after_s, content_type=response.getheader("Content-Type", "").lower())
 
     def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if scheme == "https":

@@ -1,74 +1,34 @@
-"""Store and forward: a bounded queue of encoded windows and events, in memory first, on disk when that fills up.
+"""Store and forward: a bounded queue of encoded windows and events, in memory first, on disk when that must be.
 
-Disk is an append-only file per ~256 KiB: an 8-byte header that names the format version, then records of ``length,
-crc32, kind, payload`` (little-endian). A file is deleted when all of it is acknowledged. What a crash can do is leave a
-torn tail, which is dropped, or a damaged record, whose file is set aside after its good records were written anew.
-A record keeps its bytes for ever: a window that was once offered to the network is resent unchanged.
+A request waits in memory until the spool is durable, the collector out of reach or memory above its limit; then it is
+written to a file. When room runs out, neighbouring windows of a stream that were never offered to the network are
+merged, so that time coarsens and counts stay; only when nothing can be merged the oldest of the lowest priority class
+is given up, and counted. A request that was once offered keeps its bytes for ever.
+
+Two locks: ``_lock`` guards the queues and is never held while the disk syncs or windows merge, because the host's
+threads may wait for it; ``_slow`` makes what is slow happen one at a time.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import struct
 import threading
 import time
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from device_sdk.contract.attributes import LossReason
-from device_sdk.errors import SpoolFormatError, log_rationed
+from device_sdk.ledger import Losses
+from device_sdk.limits import Limits
+from device_sdk.spool.budget import Budget
+from device_sdk.spool.files import SEGMENT_BYTES, Files, Place, Segment
+from device_sdk.spool.format import METRICS, Facts, Priority, Scan
+from device_sdk.spool.records import Queues, Record, Reports
+from device_sdk.spool.upkeep import Upkeep
 
-METRICS: Final = 0
-LOGS: Final = 1
-
-MAGIC: Final = b"FPSPOOL\x01"
-SEGMENT_BYTES: Final = 256 * 1024
-MEMORY_BYTES: Final = 1024 * 1024
-RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
-_RECORD: Final = struct.Struct("<IIB")
-_DISK_PAUSE_S: Final = 30.0
-_ASIDE_MAX: Final = 4
-
-LossListener = Callable[[int, LossReason, int], None]
-
-
-class Segment:
-    """One file of the spool and how many of its records still wait."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path = path
-        self.size = size
-        self.waiting = 0
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """One queued request: its bytes are in memory, or at ``offset`` of ``segment``, or both."""
-
-    kind: int
-    size: int
-    payload: bytes | None
-    segment: Segment | None = None
-    offset: int = 0
-
-    def read(self) -> bytes | None:
-        """Return the bytes, None when the disk cannot give them any more."""
-        if self.payload is not None:
-            return self.payload
-        if self.segment is None:
-            return None
-        try:
-            with self.segment.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
-        except OSError:
-            return None
-        return data if len(data) == self.size else None
+_DISK_PAUSE_NS: Final = 30_000_000_000
+_SOFT_SHARE: Final = 0.85
+"""Share of a limit above which room is made; the limit itself is for what comes meanwhile."""
 
 
 class Spool:
@@ -77,56 +37,106 @@ class Spool:
     def __init__(
         self,
         directory: Path | None,
+        limits: Limits,
         *,
-        disk_bytes_max: int,
         durable: bool = False,
-        memory_bytes_max: int = MEMORY_BYTES,
-        on_loss: LossListener = lambda _kind, _reason, _count: None,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        reports: Reports | None = None,
+        boot_ns: Callable[[], int] = time.monotonic_ns,
+        boot: bytes = bytes(8),
     ) -> None:
-        self._directory = directory
-        self._disk_bytes_max = disk_bytes_max
-        self._memory_bytes_max = memory_bytes_max
+        self.limits = limits
+        self.writing = Budget(limits.written_bytes_per_day, boot_ns)
+        self.sending = Budget(limits.sent_bytes_per_day, boot_ns)
         self._durable = durable
-        self._on_loss = on_loss
-        self._monotonic_s = monotonic_s
+        self._reports = reports or Reports()
+        self._boot_ns = boot_ns
+        self._offset_ns = 0
         self._lock = threading.RLock()
-        self._queues: tuple[deque[Record], deque[Record]] = (deque(), deque())
-        self._segments: deque[Segment] = deque()
-        self._file: int | None = None
-        self._disk_bytes = 0
-        self._memory_bytes = 0
-        self._volatile_windows = 0
-        self._disk_rests_until_s = 0.0
-        self._next_number = 0
+        self._slow = threading.RLock()
+        self._queues = Queues()
+        self._disk_rests_until_ns = 0
+        self._postponed = False
+        self._files: Files | None = None
         if directory is not None:
-            self._load(directory)
+            self._files = Files(directory, max(4096, min(SEGMENT_BYTES, limits.disk_bytes // 16)))
+        self._upkeep = Upkeep(self._queues, self._files, self._lock, self._reports)
+        if self._files is not None:
+            self._load(self._files, boot)
 
     # --- what the rest of the SDK asks for --------------------------------------------------------------------
 
-    def put(self, kind: int, payload: bytes, *, durable: bool = False) -> None:
-        """Queue one request; on disk at once when ``durable`` (or the spool is), else when memory is full."""
-        with self._lock:
-            record = Record(kind, len(payload), payload)
-            self._queues[kind].append(record)
-            self._memory_bytes += record.size
-            self._volatile_windows += kind == METRICS
-            if durable or self._durable:
-                self._to_disk([record], sync=True)
-            if self._memory_bytes > self._memory_bytes_max:
-                self._relieve_memory()
+    def put(
+        self,
+        kind: int,
+        payload: bytes,
+        *,
+        priority: Priority | None = None,
+        stream: int = 0,
+        losses: Losses | None = None,
+        durable: bool = False,
+    ) -> None:
+        """Queue one request; on disk at once when ``durable`` or the spool is (``settle`` brings it to the medium).
 
-    def head(self, kind: int, bytes_max: int) -> list[Record]:
-        """Return the oldest records of a kind that fit together into ``bytes_max`` (at least one, if there is any)."""
+        ``priority`` is by default the lowest for metrics and ``HEALTH`` for events. ``stream`` is a checksum of the
+        stream whose delta window this is (it may be merged with its neighbours), 0 when it is anything else.
+        """
+        chosen = priority if priority is not None else (Priority.HEALTH, Priority.DISTRIBUTIONS)[kind == METRICS]
+        facts = Facts(kind, chosen, int(kind == METRICS), stream, len(payload), self.now_ns())
+        with self._lock:
+            record = Record(facts, payload, losses=losses)
+            self._queues.add(record)
+            if durable or self._durable:
+                self._write([record], compress=False)
+                self._postponed = self._postponed or record.place is None
+            full = self._queues.memory_bytes > self.limits.memory_bytes or self.usage()[1] > self.limits.disk_bytes
+        if full:
+            self.settle()
+
+    def head(self, kind: int, bytes_max: int, *, offered_only: bool = False) -> list[Record]:
+        """Return the first records of a kind that fit together into ``bytes_max`` (at least one, if there is any).
+
+        Crashes come first, then by class, the oldest first in each. ``offered_only``: only what was offered before, if
+        anything was; while the collector is away nothing else becomes unchangeable.
+        """
         chosen: list[Record] = []
         total = 0
         with self._lock:
-            for record in self._queues[kind]:
+            restricted = offered_only and any(record.offered for record in self._queues.of(kind))
+            for record in self._queues.of(kind):
+                if restricted and not record.offered:
+                    continue
                 total += record.size
                 if chosen and total > bytes_max:
                     break
                 chosen.append(record)
         return chosen
+
+    def offer(self, records: Iterable[Record]) -> list[Record]:
+        """Promise, on the medium, never to change these records; return those that still wait. Then they may be sent.
+
+        They stay in flight, and so untouched, until ``done`` or ``keep``.
+        """
+        with self._slow:
+            with self._lock:
+                alive = [record for record in records if not record.gone]
+                segments = []
+                for record in alive:
+                    record.offered = record.in_flight = True
+                    if record.place is not None:
+                        record.place.segment.offered = True
+                        segments.append(record.place.segment)
+            if self._files is not None:
+                try:
+                    self._files.offer(segments)
+                except OSError as error:
+                    self._disk_refused(error)
+        return alive
+
+    def keep(self, records: Iterable[Record]) -> None:
+        """Go on keeping records that were offered in vain."""
+        with self._lock:
+            for record in records:
+                record.in_flight = False
 
     def done(self, records: Iterable[Record]) -> int:
         """Remove records that were acknowledged or given up and return how many were still queued.
@@ -134,266 +144,240 @@ class Spool:
         Files whose records are all done are deleted.
         """
         with self._lock:
-            before = sum(len(queue) for queue in self._queues)
-            finished = {id(record) for record in records}
-            for queue in self._queues:
-                while queue and id(queue[0]) in finished:  # nearly always: the sender works from the head
-                    finished.discard(id(queue[0]))
-                    self._forget(queue.popleft())
-                if not finished or not any(id(record) in finished for record in queue):
-                    continue
-                members = list(queue)
-                queue.clear()
-                queue.extend(record for record in members if id(record) not in finished)
-                for record in members:
-                    if id(record) in finished:
-                        self._forget(record)
-            return before - sum(len(queue) for queue in self._queues)
+            alive = [record for record in records if not record.gone]
+            for record in alive:
+                self._upkeep.forget(record)
+            return len(alive)
+
+    def give_up(self, record: Record, reason: LossReason) -> None:
+        """Drop a record that cannot be delivered, and count what is lost with it."""
+        self._upkeep.give_up(record, reason)
+
+    def first_priority(self, kind: int) -> Priority | None:
+        """Return the class of what would be sent first of a kind, None when nothing waits."""
+        with self._lock:
+            first = next(self._queues.of(kind), None)
+        return Priority(first.facts.priority) if first is not None else None
+
+    def now_ns(self) -> int:
+        """Return spool time: how long this device was up since the spool was last empty at a start.
+
+        Counts on over restarts and boots, stands still while the machine is off, and no clock jump moves it.
+        """
+        return self._boot_ns() + self._offset_ns
 
     def usage(self) -> tuple[int, int]:
         """Return (bytes in memory, bytes on disk)."""
-        return self._memory_bytes, self._disk_bytes
+        return self._queues.memory_bytes, self._files.size if self._files is not None else 0
 
-    def waiting(self, kind: int) -> int:
-        """Return how many records of a kind wait."""
-        return len(self._queues[kind])
+    def waiting(self, kind: int | None = None) -> int:
+        """Return how many records wait, of one kind or of both."""
+        return sum(self._queues.waiting) if kind is None else self._queues.waiting[kind]
+
+    def age_s(self) -> float:
+        """Return the age of the oldest record in seconds of spool time, 0 when none waits."""
+        with self._lock:
+            oldest = self._queues.oldest_stamp_ns()
+        return 0.0 if oldest is None else max(0.0, (self.now_ns() - oldest) / 1e9)
 
     @property
     def volatile_windows(self) -> int:
         """How many windows would be lost if the process died now."""
-        return self._volatile_windows
+        return self._queues.volatile_windows
+
+    def volatile_losses(self) -> dict[tuple[str, str], int]:
+        """Return the losses that only windows in memory tell of."""
+        found: dict[tuple[str, str], int] = {}
+        with self._lock:
+            for record in self._queues.of(METRICS):
+                for key, count in record.losses.items():
+                    found[key] = found.get(key, 0) + count
+        return found
+
+    @property
+    def merged_windows(self) -> int:
+        """How many windows became part of a neighbour since the start."""
+        return self._upkeep.merged
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written to files since the start."""
+        return self._files.written if self._files is not None else 0
+
+    # --- upkeep -----------------------------------------------------------------------------------------------
+
+    def settle(self) -> bool:
+        """Bring what was written to the medium, and what waits below its limits; slow on a slow disk.
+
+        Say whether fewer or more windows are in memory only than before.
+        """
+        volatile = self.volatile_windows
+        with self._slow:
+            self._upkeep.expire(self.now_ns() - self.limits.age_ns)
+            if self._postponed:  # what had to be durable met a disk that refused
+                self._spill()
+            self._sync()
+            memory, disk = self.usage()
+            if memory > self.limits.memory_bytes * _SOFT_SHARE:
+                self._relieve_memory()
+            if disk > self.limits.disk_bytes * _SOFT_SHARE:
+                self._relieve_disk()
+        return self.volatile_windows != volatile
 
     def to_disk(self) -> None:
         """Write everything that is only in memory (the collector is out of reach, or the process is about to end)."""
-        with self._lock:
-            self._relieve_memory()
+        with self._slow:
+            self._spill()
+            self._sync()
 
     def close(self) -> None:
-        """Finish the open file; records stay on disk for the next start."""
-        with self._lock:
-            self._close_file()
+        """Finish the open files; records stay on disk for the next start."""
+        with self._slow, self._lock:
+            if self._files is not None:
+                self._files.close()
 
     def disown(self) -> None:
-        """In a forked child: close its copy of the open file and touch nothing else; the lock may be held for ever."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    # --- disk -------------------------------------------------------------------------------------------------
+        """In a forked child: close its copies of the open files and touch nothing else; a lock may be held for ever."""
+        if self._files is not None:
+            self._files.disown()
 
     def _relieve_memory(self) -> None:
-        volatile = [r for queue in self._queues for r in queue if r.payload is not None and r.segment is None]
-        self._to_disk(volatile, sync=True)
-        for queue in self._queues:
-            for record in queue:
-                if record.segment is not None and record.payload is not None:
-                    record.payload = None
-                    self._memory_bytes -= record.size
-        while self._memory_bytes > self._memory_bytes_max:
-            queue = self._queues[METRICS] or self._queues[LOGS]
-            if not queue:
-                break
-            oldest = queue.popleft()
-            self._forget(oldest)
-            self._on_loss(oldest.kind, LossReason.CAPACITY, 1)
+        room = self.limits.memory_bytes * _SOFT_SHARE
+        self._spill()
+        self._sync()
+        self._upkeep.merge_in_memory(room / 2 if self.usage()[0] > room else room)
+        self._upkeep.drop_from_memory(self.limits.memory_bytes)
 
-    def _to_disk(self, records: Sequence[Record], *, sync: bool) -> None:
-        """Append records; when the disk refuses they stay in memory and the disk is left alone for a while."""
-        directory = self._directory
-        if directory is None or not records or self._monotonic_s() < self._disk_rests_until_s:
-            return
-        try:
-            for record in records:
-                self._append(directory, record)
-            if sync and self._file is not None:
-                _sync(self._file)
-        except OSError as error:
-            self._disk_rests_until_s = self._monotonic_s() + _DISK_PAUSE_S
-            self._close_file()
-            log_rationed(logging.WARNING, "spool %s: %s; keeping windows in memory", directory, error.strerror)
-        self._bound_disk()
-
-    def _append(self, directory: Path, record: Record) -> None:
-        if record.segment is not None or record.payload is None:
-            return
-        if self._file is None or self._segments[-1].size >= SEGMENT_BYTES:
-            if self._file is not None:
-                _sync(self._file)
-            self._close_file()
-            self._open_file(directory)
-        segment, file = self._segments[-1], self._file
-        if file is None:
-            return
-        head = _RECORD.pack(record.size, zlib.crc32(record.payload, record.kind), record.kind)
-        whole = head + record.payload
-        if os.write(file, whole) != len(whole):
-            raise OSError(28, "no space left for a whole record")
-        record.segment, record.offset = segment, segment.size + _RECORD.size
-        segment.size += len(whole)
-        segment.waiting += 1
-        self._disk_bytes += len(whole)
-        self._volatile_windows -= record.kind == METRICS
-
-    def _open_file(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = directory / f"{self._next_number:012d}.open"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._next_number += 1
-        self._segments.append(Segment(path, len(MAGIC)))
-        self._disk_bytes += len(MAGIC)
-        os.write(self._file, MAGIC)
-        _sync_directory(directory)
-
-    def _close_file(self) -> None:
-        if self._file is None:
-            return
-        os.close(self._file)
-        self._file = None
-        segment = self._segments[-1]
-        closed = segment.path.with_suffix(".seg")
-        try:
-            segment.path.rename(closed)
-            segment.path = closed
-        except OSError as error:
-            log_rationed(logging.WARNING, "spool %s: %s", segment.path, error.strerror)
-        if segment.waiting == 0:
-            self._remove(segment)
-
-    def _forget(self, record: Record) -> None:
-        """Take a record out of the books (its queue is the caller's business)."""
-        if record.payload is not None:
-            self._memory_bytes -= record.size
-        if record.segment is None:
-            self._volatile_windows -= record.kind == METRICS
-            return
-        record.segment.waiting -= 1
-        if record.segment.waiting == 0:
-            if self._file is not None and record.segment is self._segments[-1]:
-                self._close_file()
-            else:
-                self._remove(record.segment)
-
-    def _remove(self, segment: Segment) -> None:
-        if segment not in self._segments:
-            return
-        self._segments.remove(segment)
-        self._disk_bytes -= segment.size
-        try:
-            segment.path.unlink(missing_ok=True)
-        except OSError as error:
-            log_rationed(logging.WARNING, "spool %s: %s", segment.path, error.strerror)
-
-    def _bound_disk(self) -> None:
-        """Drop the oldest file while the spool is over its limit; its windows are counted as lost."""
-        while self._disk_bytes > self._disk_bytes_max and self._segments:
-            oldest = self._segments[0]
-            if self._file is not None and oldest is self._segments[-1]:
-                self._close_file()
-            for kind, queue in enumerate(self._queues):
-                dropped = [record for record in queue if record.segment is oldest]
-                if dropped:
-                    self.done(dropped)
-                    self._on_loss(kind, LossReason.CAPACITY, len(dropped))
-            self._remove(oldest)
-
-    def _load(self, directory: Path) -> None:
-        """Take over what an earlier process left."""
-        try:
-            paths = sorted(path for path in directory.iterdir() if path.suffix in (".seg", ".open"))
-        except OSError:
-            return
+    def _spill(self) -> None:
+        """Write what is only in memory, and let go of the copies of what is on disk."""
         with self._lock:
-            self._next_number = max([0, *(_number_of(path) + 1 for path in paths)])
-            for path in paths:
-                self._load_segment(path)
+            volatile = [r for r in self._queues if r.place is None and r.payload is not None]
+            self._write(sorted(volatile, key=lambda r: not r.offered), compress=True)
+            self._postponed = any(record.place is None for record in volatile)
+            for record in self._queues:
+                self._queues.let_go_of_copy(record)
 
-    def _load_segment(self, path: Path) -> None:
-        try:
-            segment = Segment(path, path.stat().st_size)
-            found, damaged = scan_segment(path)
-        except (OSError, SpoolFormatError) as error:
-            log_rationed(logging.WARNING, "spool %s was set aside: %s", path, error)
-            segment, found, damaged = Segment(path, 0), [], 1
-        records = [Record(kind, size, None, segment, offset) for kind, offset, size in found]
-        if damaged:
-            self._on_loss(METRICS, LossReason.CORRUPT, damaged)
-            self._take_over(records)
-            _set_aside(path)
+    def _relieve_disk(self) -> None:
+        if self._files is None:
             return
-        for record in records:
-            self._queues[record.kind].append(record)
-        segment.waiting = len(records)
-        self._segments.append(segment)
-        self._disk_bytes += segment.size
-        if not records:
-            self._remove(segment)
+        try:
+            with self._lock:
+                self._files.retire_unoffered()
+            self._sync()
+            before = self._files.written
+            self._upkeep.compact(self.limits.disk_bytes * _SOFT_SHARE)
+            self.writing.spend(self._files.written - before)
+            self._upkeep.drop_from_disk(self.limits.disk_bytes)
+        except OSError as error:
+            self._disk_refused(error)
 
-    def _take_over(self, records: Sequence[Record]) -> None:
+    def _may_write(self, record: Record) -> bool:
+        files = self._files
+        if files is None or self._boot_ns() < self._disk_rests_until_ns:
+            return False
+        if record.facts.priority == Priority.CRASH:
+            return True
+        return self.writing.left() > 0 and files.size + record.size <= self.limits.disk_bytes
+
+    def _write(self, records: Iterable[Record], *, compress: bool) -> None:
+        """Under the queue lock: append records to files; when the disk refuses they stay in memory."""
+        files = self._files
+        for record in records:
+            if record.payload is None or files is None or not self._may_write(record):
+                continue
+            before = files.written
+            try:
+                place = files.append(record.facts, record.payload, compress=compress, offered=record.offered)
+            except OSError as error:
+                files.give_up_writing()
+                self._disk_refused(error)
+                return
+            self._queues.placed(record, place)
+            self.writing.spend(files.written - before)
+
+    def _sync(self) -> None:
+        """Bring to the medium what was written; take what a vanished file held back into memory where it still is."""
+        files = self._files
+        if files is None:
+            return
+        try:
+            with self._lock:
+                taken = files.take_unfinished()
+            vanished = files.sync(taken)
+        except OSError as error:
+            self._disk_refused(error)
+            vanished = []
+        with self._lock:
+            files.sweep()
+            for segment in vanished:
+                self._reclaim(files, segment)
+
+    def _reclaim(self, files: Files, segment: Segment) -> None:
+        """Somebody deleted a file under us: what has a copy in memory is volatile again."""
+        files.retire(segment)
+        for record in list(self._queues):
+            if record.place is not None and record.place.segment is segment and record.payload is not None:
+                self._queues.placed(record, None)
+                files.forget(segment)
+
+    def _disk_refused(self, error: OSError) -> None:
+        """Leave the disk alone for a while."""
+        self._disk_rests_until_ns = self._boot_ns() + _DISK_PAUSE_NS
+        self._upkeep.say(error)
+
+    # --- at the start -----------------------------------------------------------------------------------------
+
+    def _load(self, files: Files, boot: bytes) -> None:
+        """Take over what an earlier process left, and go on with its spool time."""
+        loaded = files.load()
+        self._offset_ns = self._continued(loaded, boot)
+        files.boot, files.offset_ns = boot, self._offset_ns
+        damaged: list[tuple[Segment, list[Record]]] = []
+        for segment, scanned in loaded:
+            records = _records_of(segment, scanned, self.now_ns())
+            if scanned is None or scanned.damaged:
+                self._reports.segments_corrupt(1)
+                self._reports.lost(METRICS, LossReason.CORRUPT, scanned.damaged if scanned is not None else 1)
+                damaged.append((segment, records))
+                continue
+            segment.waiting = len(records)
+            files.adopt(segment)
+            for record in records:
+                self._queues.add(record)
+        files.sweep()
+        for segment, records in damaged:
+            self._take_over(files, segment, records)
+
+    def _continued(self, loaded: list[tuple[Segment, Scan | None]], boot: bytes) -> int:
+        """Return spool time minus boot time: as before in the same boot, else this boot counts from the last stamp."""
+        offsets, stamps = [], [0]
+        for _segment, scanned in loaded:
+            if scanned is not None and scanned.header is not None:
+                stamps += [record.facts.stamp_ns for record in scanned.records]
+                if scanned.header.boot == boot:
+                    offsets.append(scanned.header.offset_ns)
+        return max(offsets) if offsets else max(stamps)
+
+    def _take_over(self, files: Files, segment: Segment, records: list[Record]) -> None:
         """Queue the good records of a damaged file, written anew first: the file itself is never read again."""
         for record in records:
-            record.payload, record.segment = record.read(), None
-            if record.payload is None:
-                self._on_loss(record.kind, LossReason.CORRUPT, 1)
+            payload = record.read()
+            if payload is None:
+                self._reports.lost(record.facts.kind, LossReason.CORRUPT, max(1, record.facts.windows))
                 continue
-            self._queues[record.kind].append(record)
-            self._memory_bytes += record.size
-            self._volatile_windows += record.kind == METRICS
-        self._relieve_memory()
+            copy = Record(record.facts, payload)
+            copy.offered = True  # who knows what became of the file
+            self._queues.add(copy)
+        self._spill()
+        self._sync()
+        files.set_aside(segment)
 
 
-def scan_segment(path: Path) -> tuple[list[tuple[int, int, int]], int]:
-    """Return ([(kind, offset, size)] of the good records, number of damaged ones) of a segment file.
-
-    A torn tail is not damage. Raise ``SpoolFormatError`` for a file of another format or version.
-    """
-    data = path.read_bytes()
-    if len(data) < len(MAGIC):
-        return [], 0
-    if data[: len(MAGIC)] != MAGIC:
-        raise SpoolFormatError(f"header {data[: len(MAGIC)]!r} is not {MAGIC!r}: of another program or a newer version")
-    found: list[tuple[int, int, int]] = []
-    damaged, at = 0, len(MAGIC)
-    while at + _RECORD.size <= len(data):
-        size, check, kind = _RECORD.unpack_from(data, at)
-        end = at + _RECORD.size + size
-        if size > RECORD_BYTES_MAX or kind not in (METRICS, LOGS):
-            return found, damaged + 1  # the framing itself is broken: nothing behind it can be trusted
-        if end > len(data):
-            break
-        if zlib.crc32(data[at + _RECORD.size : end], kind) == check:
-            found.append((kind, at + _RECORD.size, size))
-        else:
-            damaged += 1
-        at = end
-    return found, damaged
-
-
-def _set_aside(path: Path) -> None:
-    """Move a damaged file to ``bad/`` beside the others, keeping the newest few."""
-    aside = path.parent / "bad"
-    try:
-        aside.mkdir(exist_ok=True, mode=0o700)
-        path.rename(aside / path.with_suffix(".bad").name)
-        for old in sorted(aside.iterdir())[:-_ASIDE_MAX]:
-            old.unlink()
-    except OSError as error:
-        log_rationed(logging.WARNING, "spool %s: %s", path, error.strerror)
-
-
-def _number_of(path: Path) -> int:
-    return int(path.stem) if path.stem.isdigit() else -1
-
-
-def _sync(descriptor: int) -> None:
-    (getattr(os, "fdatasync", None) or os.fsync)(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new file's name durable where directories can be opened (POSIX)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _records_of(segment: Segment, scanned: Scan | None, now_ns: int) -> list[Record]:
+    records = []
+    for found in scanned.records if scanned is not None else ():
+        facts = found.facts
+        if scanned is not None and scanned.header is None:  # version 1 knew no age: it begins now
+            facts = Facts(facts.kind, facts.priority, facts.windows, facts.stream, facts.size, now_ns)
+        records.append(Record(facts, None, Place(segment, found.offset, found.stored, found.compressed)))
+    return records

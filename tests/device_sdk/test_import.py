@@ -85,10 +85,10 @@ def test_spool_counts_what_waits(bench: Any, tmp_path: Path) -> None:
     world.window()
     said: list[str] = []
     assert main(["spool", "--state-dir", str(tmp_path / "state")], said.append) == 0
-    assert "2 windows and 1 events wait" in said[-1]
-    (segment,) = (tmp_path / "state" / "spool").glob("*.open")
+    assert "2 windows and 1 events wait" in said[0]
+    segment = max((tmp_path / "state" / "spool").glob("*.open"))
     data = bytearray(segment.read_bytes())
-    data[40] ^= 1
+    data[100] ^= 1  # in the first of two records
     segment.write_bytes(data)
     assert main(["spool", "--state-dir", str(tmp_path / "state")], said.append) == 1
     assert "1 damaged" in said[-1]

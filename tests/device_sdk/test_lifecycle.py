@@ -273,7 +273,7 @@ def test_an_unreadable_mark_is_no_session(bench: Any, tmp_path: Path, damage: by
     bench().monitor.close(0)
     (tmp_path / "state" / "session").write_bytes(damage)
     told = bench().events()
-    assert [name for name, _, _ in told] == ["session.start", "session.end", "session.start"]
+    assert sorted(name for name, _, _ in told) == ["session.end", "session.start", "session.start"]
     assert a.SESSION_PREVIOUS_ID not in told[-1][1]
 
 

@@ -674,6 +674,8 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
         "edge.inference.energy_error",
         "edge.selftest.checks",  # test_selftest.py
         *(row.name for row in vars(metrics_host).values() if isinstance(row, Instrument)),  # test_host.py
+        "edge.spool.merges",  # tests/device_sdk/test_merge.py
+        "edge.spool.corrupt_segments",  # tests/device_sdk/test_spool.py
     }
     known = {event.name: event for event in EVENTS}
     for name, attributes, _ in world.events():

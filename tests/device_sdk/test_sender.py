@@ -92,6 +92,7 @@ def test_a_window_is_resent_with_the_same_bytes(device: Any, collector: Any) -> 
             inner.close()
 
     engine.sender.transport = Spy()
+    assert monitor.flush(5)  # the start event
     windows(monitor, clock, 1)
     collector.answers = [(503, {"Retry-After": "0"}, b""), (429, {"Retry-After": "0"}, b"")]
     clock.advance(7 * SECOND)
@@ -162,6 +163,7 @@ def test_a_wrong_token_address_or_network_loses_nothing(device: Any, collector: 
 
 def test_partial_success_is_counted(device: Any, collector: Any) -> None:
     monitor, clock = device()
+    assert monitor.flush(5)  # the start event
     windows(monitor, clock, 1)
     answer = metrics_service_pb2.ExportMetricsServiceResponse()
     answer.partial_success.rejected_data_points = 3
