@@ -16,6 +16,7 @@ from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
 from device_sdk.limits import Limits
 from device_sdk.privacy import Policy, require_opendp
+from device_sdk.reach import RemotePolicy, policy
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
@@ -25,6 +26,7 @@ SPOOL_BYTES_MIN: Final = 64 * 1024
 _ENV_NAMES: Final = frozenset(
     {
         "ENDPOINT", "TOKEN", "TOKEN_FILE", "STATE_DIR", "WINDOW_S", "DEVICE_ID", "RESOURCE", "SIGNALS", "ENABLED",
+        "SIGNAL_LEVEL", "SAMPLE_EVERY", "REMOTE_SETTINGS", "REMOTE_CEILING",
         "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "SPOOL_MEMORY_BYTES", "SPOOL_AGE_S", "SPOOL_WRITTEN_BYTES_PER_DAY",
         "SENT_BYTES_PER_DAY", "OVERHEAD_BUDGET", "BUDGETS", "RAISE",
         "PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S",
@@ -59,6 +61,8 @@ class Config:
     compressed: bool
     overhead_budget: float
     privacy: Policy
+    remote: RemotePolicy
+    """Window length, sampling and signal level: what the device does itself, and how far remote settings may go."""
     budgets: tuple[tuple[str, float], ...] = ()
 
 
@@ -117,6 +121,7 @@ def resolve(
         certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
+        remote=_remote(env, round(window * 1e9)),
         privacy=_privacy(env, own, named),
         budgets=_budgets(budgets, env),
     )
@@ -141,6 +146,16 @@ def _privacy(env: Mapping[str, str], given: Sequence[float | None], device_id: s
     if policy.epsilon is not None:
         require_opendp()
     return policy
+
+
+def _remote(env: Mapping[str, str], window_ns: int) -> RemotePolicy:
+    return policy(
+        window_ns,
+        level=env.get(ENV_PREFIX + "SIGNAL_LEVEL"),
+        every=env.get(ENV_PREFIX + "SAMPLE_EVERY"),
+        follow=env.get(ENV_PREFIX + "REMOTE_SETTINGS", "reduce"),
+        ceiling=_pairs(env.get(ENV_PREFIX + "REMOTE_CEILING", ""), ENV_PREFIX + "REMOTE_CEILING"),
+    )
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:

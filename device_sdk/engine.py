@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +12,8 @@ from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import LossReason, SignalLevel
 from device_sdk.contract.events import UPDATE_SUCCEEDED, Event
-from device_sdk.errors import guard, renew_after_fork
+from device_sdk.errors import guard
+from device_sdk.forks import forget, start_over_in_children
 from device_sdk.host.host import Host, with_hardware_facts
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
@@ -22,6 +21,7 @@ from device_sdk.lifecycle.session import Session
 from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.privacy import sendable_names
+from device_sdk.remote import RemoteSettings
 from device_sdk.selftest.standing import Selftests
 from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
@@ -40,8 +40,6 @@ _SEND_ROUND_S: Final = 60.0
 _ROWS_MAX_MANUAL: Final = 256
 _ROWS_MAX: Final = 2048
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
 
 class Engine(ExceptionSink):
     """Owns everything of one Monitor. Public methods are safe to call from any thread."""
@@ -57,18 +55,21 @@ class Engine(ExceptionSink):
         self._recorders: list[Recorder] = []
         self.answers = AnswerBook()
         self._overhead = Overhead(None if clock.manual else config.overhead_budget, clock.perf_ns())
+        self._overhead.govern(config.remote.local.level, config.remote.local.sample_every)
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self._dormant = False
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._observed_perf_ns = clock.perf_ns()
         self.session = Session(config, clock, self._ledger)
-        self._due_ns = self.session.stream.window_start_ns + config.window_ns
+        self.remote = RemoteSettings(config.remote, self.session.directory, lambda: clock.boot_ns() / 1e9)
+        self.remote.turn(self.govern, self.session, self.session.stream.window_start_ns)
+        self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
         self.sender = self._new_sender()
         self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not clock.manual)
         if not clock.manual:
             listen_for_exceptions(self)
-            _engines.add(self)
+            start_over_in_children(self)
             self._start_threads()
 
     def _new_sender(self) -> Sender:
@@ -166,7 +167,7 @@ class Engine(ExceptionSink):
             self.fold()
             if self.clock.manual:
                 self._sample_host()
-            now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.config.window_ns
+            now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.remote.window_ns
             if now < self._due_ns:
                 return 0
             asleep_ns = (now - start) - (self.clock.perf_ns() - self._observed_perf_ns)
@@ -178,6 +179,7 @@ class Engine(ExceptionSink):
                     closed += 1
             self._close_window(now)
             self.selftests.run_due()
+            window_ns = self.remote.window_ns
             self._due_ns += window_ns * (1 + (now - self._due_ns) // window_ns)
             return closed + 1
 
@@ -199,6 +201,8 @@ class Engine(ExceptionSink):
         ]
         folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
         self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
+        if not (empty or self.session.stream.ending):
+            self.remote.turn(self.govern, self.session, end_ns)
         self._to_send.set()
         self._overhead.exported(time.thread_time_ns() - started, self._ledger)
 
@@ -240,9 +244,10 @@ class Engine(ExceptionSink):
         return self._send(timeout_s, patient=True)
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
-        started = time.thread_time_ns()
+        started, deadline_s = time.thread_time_ns(), time.monotonic() + timeout_s
         self._settle()
         sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
+        self.remote.follow(self.sender, deadline_s - time.monotonic())
         with self._lock:
             self._overhead.exported(time.thread_time_ns() - started, self._ledger)
         return sent
@@ -344,7 +349,7 @@ class Engine(ExceptionSink):
             self.session.release()
         self.sender.close()
         stop_listening(self)
-        _engines.discard(self)
+        forget(self)
 
     # --- fork -------------------------------------------------------------------------------------------------
 
@@ -364,6 +369,7 @@ class Engine(ExceptionSink):
         for emit in self._model_emitters():
             emit(Points())
         self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not self.clock.manual)
+        self.remote.disown()
         self.session.restart_in_child(self._ledger)
         self.sender = self._new_sender()
         self.host = Host(self.config, self.clock, machine=False)
@@ -384,16 +390,5 @@ class Engine(ExceptionSink):
         with self._lock:
             self._observed_perf_ns = self.clock.perf_ns()
             self.session.begin_in_child()
-            self._due_ns = self.session.stream.window_start_ns + self.config.window_ns
+            self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
             self._dormant = False
-
-
-def _after_fork_in_child() -> None:
-    renew_after_fork()
-    for engine in list(_engines):
-        with guard("starting over in a forked child"):
-            engine.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

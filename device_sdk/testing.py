@@ -92,6 +92,10 @@ class MemorySink:
             self.requests.append((url, gzip.decompress(body) if headers.get("Content-Encoding") == "gzip" else body))
         return Answer(self.status, error="" if self.status else "told to be unreachable")
 
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float, bytes_max: int) -> Answer:  # noqa: ARG002
+        """Know no document."""
+        return Answer(404)
+
     def close(self) -> None:
         """Do nothing."""
 

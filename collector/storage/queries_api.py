@@ -94,7 +94,7 @@ with seen as (
     union all
     select stream, min(time_ns), max(time_ns), 0, null, null from logs group by stream
 ), by_stream as (
-    select st.device_id, min({moved("x.first_ns", "coalesce(o.offset_ns, 0)")}) as first_ns,
+    select st.device_id, st.stream, min({moved("x.first_ns", "coalesce(o.offset_ns, 0)")}) as first_ns,
            max({moved("x.last_ns", "coalesce(o.offset_ns, 0)")}) as last_ns, sum(x.received) as received,
            max(x.newest) + 1 - case when min(st.first_received_ns) < $horizon_ns then min(x.oldest) else 0 end as due
     from seen x join streams st on st.stream = x.stream left join shifted o on o.stream = x.stream
@@ -102,9 +102,10 @@ with seen as (
     group by st.device_id, st.stream
 ), newest as (
     select st.device_id, st.resource, st.cohort, k.offset_ns, k.quality
-    from streams st join boots o on o.stream = st.stream
+    from streams st join by_stream x on x.stream = st.stream join boots o on o.stream = st.stream
     left join newest_clocks k on k.device_id = o.device_id and k.boot = o.boot
-    qualify row_number() over (partition by st.device_id order by st.first_received_ns desc, st.stream) = 1
+    qualify row_number() over (
+        partition by st.device_id order by st.first_received_ns desc, x.last_ns desc, st.stream) = 1
 )
 select b.device_id, min(b.first_ns) as first_seen_ns, max(b.last_ns) as last_seen_ns,
        any_value(r.attributes) as resource,

@@ -90,8 +90,8 @@ SELFTEST_COMPLETED: Final = Event(
 SETTINGS_APPLIED: Final = Event(
     "edge.settings.applied", Severity.INFO,
     (a.SETTINGS_ID, a.SETTINGS_VERSION, a.SETTINGS_SOURCE, a.SETTINGS_REFUSED, a.WINDOW_LENGTH, a.SIGNAL_LEVEL,
-     a.PRIVACY_ENABLED, a.PRIVACY_MIN_COUNT, a.PRIVACY_CLIP, a.PRIVACY_ROTATION, a.PRIVACY_EPSILON),
-    "The settings that windows are made under from here on; WARN when a part was refused.", reserved=True,
+     a.SAMPLE_EVERY, a.PRIVACY_ENABLED, a.PRIVACY_MIN_COUNT, a.PRIVACY_CLIP, a.PRIVACY_ROTATION, a.PRIVACY_EPSILON),
+    "The settings that windows are made under from here on; WARN when a part was refused.",
 )  # fmt: skip
 FLAG_EVALUATION: Final = Event(
     "feature_flag.evaluation", Severity.INFO, (a.FLAG_KEY, a.FLAG_VARIANT, a.FLAG_PROVIDER),

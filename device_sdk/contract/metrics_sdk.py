@@ -67,7 +67,7 @@ LOSS_RUNS: Final = Instrument(
     "Runs that a dead process had finished and that will never arrive: of its open window and of windows in memory.", 8,
 )  # fmt: skip
 EXPORT_SIZE: Final = Instrument(
-    "edge.export.size", Kind.COUNTER, "By", (a.EXPORT_KIND, a.ERROR_TYPE), "Bytes the SDK put on the network.", 6,
+    "edge.export.size", Kind.COUNTER, "By", (a.EXPORT_KIND, a.ERROR_TYPE), "Bytes the SDK put on the network.", 12,
 )  # fmt: skip
 SDK_TIME: Final = Instrument(
     "edge.sdk.time", Kind.COUNTER, "s", (a.SDK_ACTIVITY,), "CPU time of the SDK itself, by activity.", 3,

@@ -14,6 +14,7 @@ from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.lifecycle.state import Boot, Installation
 from device_sdk.privacy import AttributeValue
+from device_sdk.reach import Reach
 
 DEFAULT_SERVICE = "edge-inference"
 
@@ -26,7 +27,7 @@ def resource_of(
     resource |= {
         a.INSTALLATION_ID: installation.installation_id,
         a.BOOT_ID: boot.boot_id,
-        a.SETTINGS_ID: settings_id(config),
+        a.SETTINGS_ID: settings_id(config, config.remote.local),
         "telemetry.sdk.name": "fleetpulse-device-sdk",
         "telemetry.sdk.language": "python",
         "telemetry.sdk.version": __version__,
@@ -37,10 +38,10 @@ def resource_of(
     return resource
 
 
-def settings_id(config: Config) -> str:
+def settings_id(config: Config, reach: Reach) -> str:
     """Return 8 hex digits that change when a setting that shapes the data changes."""
-    own = [config.window_ns, config.durable, config.limits.disk_bytes, bool(config.device_id), __version__]
-    shaping = json.dumps([*own, *dataclasses.astuple(config.privacy)])
+    own = [config.durable, config.limits.disk_bytes, bool(config.device_id), __version__]
+    shaping = json.dumps([*own, *dataclasses.astuple(reach), *dataclasses.astuple(config.privacy)])
     return hashlib.sha256(shaping.encode()).hexdigest()[:8]
 
 

@@ -13,7 +13,7 @@ from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason, UpdateTarget
-from device_sdk.contract.events import Event
+from device_sdk.contract.events import Event, Severity
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.accounts import Accounts
@@ -25,11 +25,12 @@ from device_sdk.lifecycle.flags import Flags
 from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
-from device_sdk.lifecycle.resource import resource_of
+from device_sdk.lifecycle.resource import resource_of, settings_id
 from device_sdk.lifecycle.state import Installation, StateDir
 from device_sdk.lifecycle.updates import UpdateLog
 from device_sdk.points import AttributePairs, EventAttributes
 from device_sdk.privacy import AttributeValue, Gate, allowed_resource
+from device_sdk.reach import Reach
 from device_sdk.sending.otlp import Encoder
 from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.signals import Signals
@@ -45,6 +46,7 @@ class Session:
         self._config = config
         self._clock = clock
         self._ledger = ledger
+        self._window_ns = config.window_ns
         self._kernel = None if clock.manual else KernelReader()  # a simulated device has no kernel of its own
         self._state = _open_state(config.state_dir)
         try:
@@ -121,7 +123,7 @@ class Session:
             instance_id=instance_id,
             boot_id=self._boot.boot_id,
             started_ns=now,
-            window_ns=self._config.window_ns,
+            window_ns=self._window_ns,
             resource=self.stream.resource,
             memory_group=self._kernel.group if self._kernel is not None else "",
             fatal=(fatal.directory, fatal.instance_id) if fatal is not None else None,
@@ -259,11 +261,30 @@ class Session:
         """Take back the lanes of a session that the host has let go of."""
         self.inflight.release(lanes)
 
-    def emit(self, event: Event, attributes: EventAttributes, *, severity: int | None = None) -> None:
-        """Queue one event, on disk at once: events are few and a crash must not eat them."""
-        encoded = self.stream.event(event, attributes, self._ledger, time_ns=self.now_ns(), severity=severity)
+    def emit(
+        self, event: Event, attributes: EventAttributes, *, severity: int | None = None, time_ns: int | None = None
+    ) -> None:
+        """Queue one event of now or of ``time_ns``, on disk at once: events are few and a crash must not eat them."""
+        at_ns = self.now_ns() if time_ns is None else time_ns
+        encoded = self.stream.event(event, attributes, self._ledger, time_ns=at_ns, severity=severity)
         if encoded is not None:
             self.spool.put(LOGS, encoded, priority=priority_of(event), durable=True)
+
+    @property
+    def directory(self) -> Path | None:
+        """The state directory, None when everything is in memory."""
+        return self._state.path
+
+    def change_settings(self, reach: Reach, told: EventAttributes, at_ns: int, *, warn: bool) -> None:
+        """Make windows from ``at_ns`` on under other settings, and say so; ``told`` is the event but for the id."""
+        changed = settings_id(self._config, reach)
+        self._resource = {**self._resource, a.SETTINGS_ID: changed}
+        self.stream.relabel(self._resource)
+        self._window_ns = reach.window_ns
+        self._header = replace(self._header, window_ns=reach.window_ns, resource=self.stream.resource)
+        self._mark.write_header(self._header)
+        severity = int(Severity.WARN) if warn else None
+        self.emit(e.SETTINGS_APPLIED, [(a.SETTINGS_ID, changed), *told], severity=severity, time_ns=at_ns)
 
     def envelope(self) -> bytes:
         """Return the envelope of one attempt to send."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from device_sdk.config import Config
+from device_sdk.contract import settings
 from device_sdk.contract.attributes import LossReason
 from device_sdk.credentials import Credentials
 from device_sdk.errors import log_rationed
@@ -32,6 +33,7 @@ REQUEST_BYTES_MAX: Final = 1024 * 1024 - 8 * 1024
 _BACKOFF_FIRST_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 120.0
 _RETRY_AFTER_MAX_S: Final = 3600.0
+_OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _TOO_LARGE: Final = 413
 _BODY_BYTES_MIN: Final = 16 * 1024
@@ -75,13 +77,17 @@ class Sender:
         self._on_progress = on_progress
         # logs first: they are few, and crashes are among them
         self._lanes = (_Lane(LOGS, "logs", config.logs_url), _Lane(METRICS, "metrics", config.metrics_url))
+        self._metrics_url = config.metrics_url
         self._compressed = config.compressed
         self._timeout_s = config.timeout_s
+        self._asking = {"User-Agent": "fleetpulse-device-sdk", **dict(config.headers)}
         self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": "fleetpulse-device-sdk"}
         if config.compressed:
             self._headers["Content-Encoding"] = "gzip"
         self._headers.update(config.headers)
         self._credentials = Credentials(config.token, config.token_file)
+        self.settings_id = ""
+        """The remote settings that the newest answer named."""
         self._closing = False
 
     def resting_s(self) -> float:
@@ -166,6 +172,7 @@ class Sender:
         self._account(lane, len(body), "" if taken else error_word(answer))
         if taken:
             lane.failures = 0
+            self.settings_id = answer.settings_id or self.settings_id
             self._spool.done(records)
             self._on_progress()
             self._note_rejected(lane.kind, rejected_items(lane.kind, answer))
@@ -175,6 +182,26 @@ class Sender:
             if answer.status == _TOO_LARGE:
                 lane.bytes_max = max(_BODY_BYTES_MIN, raw // 2)
             self._refused(lane, records, answer, deadline)
+
+    def fetch_settings(self, document_id: str, timeout_s: float) -> Answer:
+        """Ask the collector for a settings document; its bytes are counted like all that the SDK moves."""
+        base, found, _ = self._metrics_url.rpartition("/v1/metrics")
+        if not found:
+            return Answer(0, error="the metrics endpoint is not the collector's /v1/metrics: nothing serves settings")
+        if not self._lock.acquire(timeout=timeout_s):
+            return Answer(0, error="the connection is busy")
+        try:
+            url = f"{base}{settings.PATH}?id={document_id}"
+            headers = {**self._asking, **self._credentials.headers()}
+            answer = self.transport.get(url, headers, min(timeout_s, self._timeout_s), settings.DOCUMENT_BYTES_MAX)
+        finally:
+            if self._closing:
+                self.transport.close()
+            self._lock.release()
+        size = len(settings.PATH) + len(document_id) + len(answer.body)
+        self._ledger.sent("settings", size, "" if answer.status == _OK else error_word(answer))
+        self._spool.sending.spend(size)
+        return answer
 
     def _post(self, lane: _Lane, body: bytes, limit_s: float) -> Answer:
         """Offer one body; a 401 is offered again at once when the token was rotated meanwhile."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
+from device_sdk.contract.settings import HEADER as SETTINGS_HEADER
+
 RETRYABLE: Final = frozenset({408, 429, 502, 503, 504})
 """Answers that mean: the same bytes may be welcome later."""
 MISCONFIGURED: Final = frozenset({401, 403, 404, 405, 407, 511})
@@ -33,6 +35,8 @@ class Answer:
     retry_after_s: float | None = None
     error: str = ""
     content_type: str = ""
+    settings_id: str = ""
+    """Which remote settings the collector names for this device; empty when it names none."""
 
 
 class Transport(Protocol):
@@ -40,6 +44,10 @@ class Transport(Protocol):
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
         """Send and wait for the answer; never raise for what the network does."""
+        ...
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float, bytes_max: int) -> Answer:
+        """Ask for a document of at most ``bytes_max`` bytes; never raise for what the network does."""
         ...
 
     def close(self) -> None:
@@ -80,7 +88,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 class HttpTransport:
-    """POST over ``http.client``; a connection that the server closed while idle is reopened once, silently."""
+    """POST and GET over ``http.client``; a connection that the server closed while idle is reopened once, silently."""
 
     def __init__(self, *, certificate: str | None = None) -> None:
         self._certificate = certificate
@@ -88,6 +96,15 @@ class HttpTransport:
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
         """Send and wait for the answer; a failure of the network is an answer with status 0."""
+        return self._exchange("POST", url, body, headers, timeout_s, ANSWER_BYTES_MAX)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float, bytes_max: int) -> Answer:
+        """Ask for a document of at most ``bytes_max`` bytes (one more is read, to tell a longer one)."""
+        return self._exchange("GET", url, None, headers, timeout_s, bytes_max + 1)
+
+    def _exchange(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, bytes_max: int
+    ) -> Answer:
         parts = urlsplit(url)
         key = (parts.scheme, parts.netloc)
         path = parts.path or "/"
@@ -95,7 +112,7 @@ class HttpTransport:
             path += "?" + parts.query
         for reused in (key in self._connections, False):
             try:
-                return self._attempt(key, path, body, headers, timeout_s)
+                return self._attempt(key, (method, path, body, dict(headers)), timeout_s, bytes_max)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self._drop(key)
                 stale = isinstance(error, (ConnectionError, http.client.BadStatusLine))
@@ -104,7 +121,11 @@ class HttpTransport:
         return Answer(0, error="connection lost twice")
 
     def _attempt(
-        self, key: tuple[str, str], path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+        self,
+        key: tuple[str, str],
+        request: tuple[str, str, bytes | None, dict[str, str]],
+        timeout_s: float,
+        bytes_max: int,
     ) -> Answer:
         connection = self._connections.get(key)
         if connection is None:
@@ -114,13 +135,19 @@ class HttpTransport:
             connection.sock.settimeout(timeout_s)
         deadline_s = time.monotonic() + timeout_s
         connection.response_class = functools.partial(_TimedResponse, deadline_s=deadline_s)  # type: ignore[assignment]
-        connection.request("POST", path, body, dict(headers))
+        connection.request(*request)
         response = connection.getresponse()
-        data = response.read(ANSWER_BYTES_MAX)
+        data = response.read(bytes_max)
         if response.will_close or not response.isclosed():
             self._drop(key)
         retry_after_s = _retry_after_s(response.getheader("Retry-After"))
-        return Answer(response.status, data, retry_after_s, content_type=response.getheader("Content-Type", "").lower())
+        return Answer(
+            response.status,
+            data,
+            retry_after_s,
+            content_type=response.getheader("Content-Type", "").lower(),
+            settings_id=response.getheader(SETTINGS_HEADER, "")[:64],
+        )
 
     def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         if scheme == "https":

@@ -83,12 +83,18 @@ def machine(tmp_path: Path) -> Any:
 
 @dataclass
 class Collector:
-    """A real HTTP server that keeps what it is sent and answers from a list of (status, headers, body)."""
+    """A real HTTP server that keeps what it is sent and answers from a list of (status, headers, body).
+
+    ``settings`` is the id its answers name, ``documents`` what it serves by id.
+    """
 
     url: str = ""
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     connections: int = 0
+    settings: str = ""
+    documents: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
 
     def metrics(self) -> list[Any]:
         parse = metrics_service_pb2.ExportMetricsServiceRequest.FromString
@@ -120,9 +126,20 @@ def collector() -> Iterator[Collector]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
+            if kept.settings:
+                self.send_header("FleetPulse-Settings", kept.settings)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def do_GET(self) -> None:
+            kept.fetched.append(self.path)
+            status, document = kept.documents.get(self.path.rpartition("id=")[2], (404, b""))
+            body = b"" if status == 304 else document
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_arguments: Any) -> None:
             return None

@@ -139,6 +139,42 @@ def test_a_device_that_boots_in_1970_counts_in_the_hours_in_which_it_ran(stack, 
     assert max(item["time_ns"] for item in raw) == sent_ns
 
 
+def test_settings_of_a_cohort_reach_its_device_and_the_server_hears_that_they_are_in_force(stack, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "fleetpulse",
+        "devices",
+        "settings",
+        "set",
+        "tier=cam-v2",
+        "--data",
+        str(stack.data),
+    ]
+    said = subprocess.run(
+        [*command, "--window-s", "120"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    clock = ManualClock(time.time_ns())
+    monitor = Monitor(
+        endpoint=stack.urls["otlp"], state_dir=tmp_path / "device", clock=clock, device_id="cam",
+        resource={"edge.device.tier": "cam-v2"},
+    )  # fmt: skip
+    for seconds in (60, 60, 120):
+        clock.advance(seconds * 10**9)
+        assert monitor.step() == 1
+        assert monitor.flush(20)
+    monitor.close(5)
+    stack.wait_for("devices", lambda answer: answer["items"])
+    device = stack.wait_for("devices/cam", lambda answer: answer["settings"]["applied"] is not None)
+    settings = device["settings"]
+    assert settings["id"] == said.split()[0] == settings["applied"]["edge.settings.version"]
+    assert settings["applied"]["edge.window.length"] == 120
+    assert settings["selector"] == {"tier": "cam-v2"}
+    windows = stack.get("metrics/edge.session.time/points?device=cam")["items"]
+    assert [(item["time_ns"] - item["start_ns"]) // 10**9 for item in windows] == [60, 60, 120]
+    assert len({item["resource"]["edge.settings.id"] for item in windows}) == 2
+
+
 def test_sigterm_ends_it_cleanly_and_the_data_are_there_at_the_next_start(stack, tmp_path):
     _infer(stack.urls["otlp"], tmp_path / "device", 40)
     assert stack.stop() == 0
