@@ -1,7 +1,8 @@
-"""``python -m device_sdk``: see what the SDK would do on this device, without an inference.
+"""``python -m device_sdk``: what the SDK would do on this device, without the program it is to run in.
 
 ``doctor`` checks settings, state directory and collector; ``explain`` prints exactly what would leave the device;
-``spool`` says what waits. Exit status 0: fine, 1: something needs attention, 2: wrong usage.
+``spool`` says what waits; ``bench`` and ``selftest`` run a model file alone. Exit status 0: fine, 1: something needs
+attention, 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from device_sdk._version import __version__
+from device_sdk.cli.bench import add_model_options, bench, selftest
 from device_sdk.cli.doctor import doctor
 from device_sdk.cli.explain import add_explain_options, explain, explain_difference, export_contract
 from device_sdk.cli.spool import spool
-from device_sdk.config import resolve
+from device_sdk.config import Config, resolve
 from device_sdk.errors import DeviceSdkError
 
 Say = Callable[[str], None]
@@ -28,11 +30,15 @@ def main(arguments: Sequence[str] | None = None, say: Say = print) -> int:
         ("doctor", "check settings, state directory and collector"),
         ("explain", "print exactly what would leave this device, in words and as bytes"),
         ("spool", "say what waits to be sent"),
+        ("bench", "measure a model file on this device and compare with a stored baseline"),
+        ("selftest", "test a model file on this device against its golden set"),
     ):
         verb = verbs.add_parser(name, help=summary)
         verb.add_argument("--state-dir", help="state directory (default: as Monitor would choose)")
         if name == "explain":
             add_explain_options(verb)
+        if name in ("bench", "selftest"):
+            add_model_options(verb, bench=name == "bench")
         if name != "spool":
             verb.add_argument("--endpoint", help="collector address (default: as Monitor would choose)")
     chosen = parser.parse_args(arguments)
@@ -43,8 +49,20 @@ def main(arguments: Sequence[str] | None = None, say: Say = print) -> int:
     except DeviceSdkError as error:
         say(f"settings   BAD   {error}")
         return 1
+    try:
+        return _run(chosen, config, say)
+    except DeviceSdkError as error:
+        say(f"{chosen.verb}: {error}")
+        return 1
+
+
+def _run(chosen: argparse.Namespace, config: Config, say: Say) -> int:
     if chosen.verb == "explain":
         return explain(config, say, chosen)
+    if chosen.verb == "bench":
+        return bench(config, chosen, say)
+    if chosen.verb == "selftest":
+        return selftest(config, chosen, say)
     return doctor(config, say) if chosen.verb == "doctor" else spool(config.state_dir, say)
 
 

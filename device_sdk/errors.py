@@ -41,6 +41,10 @@ class GoldenError(DeviceSdkError, ValueError):
     """A golden set (arrays, tolerances, waivers) is not usable."""
 
 
+class LabError(DeviceSdkError, RuntimeError):
+    """A model file cannot be opened or run by itself on this device."""
+
+
 class StateDirError(DeviceSdkError, RuntimeError):
     """Another Monitor already holds this state directory."""
 

@@ -152,6 +152,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def facts_of(self, session: Any, label: Label) -> Facts:
+        """Return what an unmeasured session, ready to run, says about itself."""
+        ...
+
     def predictor(self, session: Any) -> Predict:
         """Return what runs an unmeasured session once: a self-test is no inference of the host's."""
         ...

@@ -99,7 +99,7 @@ class _Interpreter:
         with self._lock:
             if self._probe is None:
                 session = self._session
-                facts = _facts(session, self._label)
+                facts = facts_of(session, self._label)
                 self._probe = self._start(facts)
                 self._feed = _Tensors(session, facts.inputs, session.get_input_details())
                 answers = _Answers(session, session.get_output_details())
@@ -125,7 +125,8 @@ def _allocated(session: Any) -> bool:
     return True
 
 
-def _facts(session: Any, label: Label) -> Facts:
+def facts_of(session: Any, label: Label) -> Facts:
+    """Return what a session says about itself."""
     model, version, digest = name_of(label.path, label)
     inputs = session.get_input_details()
     signature = list(inputs[0].get("shape_signature", inputs[0]["shape"])) if inputs else []

@@ -27,7 +27,7 @@ def recognises(session: object) -> bool:
 
 def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> MeasuredProxy:
     """Return the session, measured."""
-    probe = start(_facts(session, label))
+    probe = start(facts_of(session, label))
     members = {"run": probe.bind(session.run, _all_outputs(session, probe.facts))}
     for name, measured in (
         ("run_with_iobinding", _measured_iobinding),
@@ -46,7 +46,8 @@ def predictor(session: Any) -> Predict:
     return lambda feed: dict(zip(names, session.run(None, dict(feed)), strict=True))
 
 
-def _facts(session: Any, label: Label) -> Facts:
+def facts_of(session: Any, label: Label) -> Facts:
+    """Return what a session says about itself."""
     path = getattr(session, "_model_path", None)
     model, version, digest = name_of(str(path) if path else None, label, _declared_version(session))
     inputs, outputs = session.get_inputs(), session.get_outputs()

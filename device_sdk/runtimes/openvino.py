@@ -29,11 +29,11 @@ def recognises(session: object) -> bool:
 def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
     """Return the session, measured."""
     if hasattr(session, "create_infer_request"):
-        return _measured_model(session, start(_facts(session, label)))
+        return _measured_model(session, start(facts_of(session, label)))
     if hasattr(session, "wait_all"):
-        probe = start(_facts(session[0].get_compiled_model(), label))
+        probe = start(facts_of(session[0].get_compiled_model(), label))
         return MeasuredQueue(session, probe)
-    return _measured_request(session, start(_facts(session.get_compiled_model(), label)))
+    return _measured_request(session, start(facts_of(session.get_compiled_model(), label)))
 
 
 def predictor(session: Any) -> Predict:
@@ -51,7 +51,8 @@ def predictor(session: Any) -> Predict:
     return predict
 
 
-def _facts(compiled: Any, label: Label) -> Facts:
+def facts_of(compiled: Any, label: Label) -> Facts:
+    """Return what a compiled model says about itself."""
     model, version, digest = name_of(label.path, label)
     devices = _devices(compiled)
     return Facts(

@@ -37,6 +37,21 @@ class SelftestResult:
         """Whether the device may serve this model."""
         return all(result.accepted for result in self.outputs)
 
+    def as_data(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        outputs = [
+            {
+                "output": one.output,
+                "status": str(one.status),
+                "error": str(one.parity.error) if one.parity.error else None,
+                "problems": list(one.problems),
+                "waiver": one.waiver,
+                **dict(_figures(one)),
+            }
+            for one in self.outputs
+        ]
+        return {"passed": self.passed, "trigger": str(self.trigger), "samples": self.samples, "outputs": outputs}
+
     def __str__(self) -> str:
         lines = [f"self-test {'passed' if self.passed else 'FAILED'}: {self.samples} samples"]
         for result in self.outputs:
