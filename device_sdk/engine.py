@@ -166,7 +166,7 @@ class Engine(ExceptionSink):
                 return 0
             self.fold()
             if self.clock.manual:
-                self._sample_host()
+                self.sample_host()
             now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.remote.window_ns
             if now < self._due_ns:
                 return 0
@@ -194,11 +194,7 @@ class Engine(ExceptionSink):
             perf_ns = self.clock.perf_ns()
             observed_ns, self._observed_perf_ns = perf_ns - self._observed_perf_ns, perf_ns
         emitters: list[Emitter] = [] if empty else self._model_emitters()
-        emitters += [
-            self.session.report.emit,
-            self.selftests.emit,
-            *([self.host.emit] if self.host is not None else []),
-        ]
+        emitters += [self.session.report.emit, self.selftests.emit]
         folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
         self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
         if not (empty or self.session.stream.ending):
@@ -208,9 +204,10 @@ class Engine(ExceptionSink):
 
     def _model_emitters(self) -> list[Emitter]:
         models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
-        return [*models, self.answers.emit]
+        return [*models, self.answers.emit, *([] if self.host is None else [self.host.emit])]
 
-    def _sample_host(self) -> None:
+    def sample_host(self) -> None:
+        """Read the host if that is due; not under the lock, where a slow sensor would hold up a thread that infers."""
         if self.host is not None:
             self._ledger.spent("fold", self.host.turn(self._loads))
 
@@ -273,6 +270,9 @@ class Engine(ExceptionSink):
 
     def _fold_loop(self) -> None:
         stop, wake = self._stop, self._wake
+        with guard("reading the host"):
+            if not self._dormant:
+                self.sample_host()
         while not stop.is_set():
             left_s = _IDLE_FOLD_S if self._dormant else max(0.0, (self._due_ns - self.session.now_ns()) / 1e9)
             wake.wait(min(left_s + 0.001, _IDLE_FOLD_S))
@@ -283,7 +283,7 @@ class Engine(ExceptionSink):
                 if self._awake():
                     self.session.pulse()
                     self.fold()
-                    self._sample_host()
+                    self.sample_host()
                     self.step()
 
     def _send_loop(self) -> None:

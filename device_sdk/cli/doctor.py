@@ -10,7 +10,9 @@ from device_sdk.clock import SystemClock
 from device_sdk.config import Config
 from device_sdk.credentials import Credentials
 from device_sdk.errors import DeviceSdkError
+from device_sdk.host.host import Host
 from device_sdk.lifecycle.state import StateDir
+from device_sdk.points import Points
 from device_sdk.privacy import allowed_resource
 from device_sdk.sending.transport import MISCONFIGURED, Answer, HttpTransport
 
@@ -30,8 +32,21 @@ def doctor(config: Config, say: Say) -> int:
         say(f"resource   note  not sent: {', '.join(keys)}; the contract's keys are in `explain`")
     say(f"clock      ok    source {clock.source}")
     fine &= _check_state(config.state_dir, say)
+    _say_host(config, clock, say)
     fine &= _check_collector(config, say)
     return 0 if fine else 1
+
+
+def _say_host(config: Config, clock: SystemClock, say: Say) -> None:
+    """Say what the machine tells, and what it would tell to a program with more rights."""
+    host = Host(config, clock)
+    host.sample({})
+    points = Points()
+    host.emit(points)
+    hardware = sorted(name for name in points.by_metric if name.startswith("hw."))
+    say(f"host       ok    {', '.join(hardware) or 'nothing of its hardware is readable here'}")
+    if host.refused:
+        say(f"host       note  not readable without more rights: {', '.join(host.refused[:4])}")
 
 
 def _check_state(path: Path, say: Say) -> bool:

@@ -57,6 +57,8 @@ def take_sample(config: Config, signals_file: Path | None, model_file: Path | No
             sink = MemorySink()
             connect(monitor, sink)
             _infer(monitor, signals or _declared(config), model_file, max(_RUNS_MIN, config.privacy.min_count))
+            if monitor._engine is not None:  # noqa: SLF001 - the host's figures belong to a window, at once and not in a second
+                monitor._engine.sample_host()  # noqa: SLF001
             monitor.flush(10.0)
         finally:
             monitor.close(5.0)

@@ -75,6 +75,11 @@ class Host:
         """What is read, in order."""
         return [slot.reader for slot in self._slots]
 
+    @property
+    def refused(self) -> list[str]:
+        """Files that were found and may not be read."""
+        return list(self._tree.refused)
+
     # --- in the background --------------------------------------------------------------------------------------
 
     def turn(self, loads: Callable[[], Loads]) -> int:

@@ -17,7 +17,7 @@ Shares = dict[ThrottleCause, float]
 Probe = Callable[[int], Shares]
 """Returns, for an interval of so many ns, the share of it that each cause held."""
 
-_COOLS_BY_SLOWING: Final = re.compile(r"cpufreq|devfreq|processor|gpu|npu", re.IGNORECASE)
+_COOLS_BY_SLOWING: Final = re.compile(r"cpufreq|devfreq|processor|powerclamp|gpu|npu", re.IGNORECASE)
 _COOLERS_MAX: Final = 16
 _PACKAGES_MAX: Final = 8
 _FIRMWARE: Final = "sys/devices/platform/soc/soc:firmware/get_throttled"

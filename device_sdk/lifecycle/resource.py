@@ -40,7 +40,7 @@ def resource_of(
 
 def settings_id(config: Config, reach: Reach) -> str:
     """Return 8 hex digits that change when a setting that shapes the data changes."""
-    own = [config.durable, config.limits.disk_bytes, bool(config.device_id), __version__]
+    own: list[object] = [config.durable, config.limits.disk_bytes, bool(config.device_id), __version__, config.budgets]
     shaping = json.dumps([*own, *dataclasses.astuple(reach), *dataclasses.astuple(config.privacy)])
     return hashlib.sha256(shaping.encode()).hexdigest()[:8]
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from host_kit import MACHINES, ORIN, SECRET, Machine, summed, ticks, values
-from sdk_kit import SECOND
+from sdk_kit import SECOND, points
 
+from device_sdk.__main__ import main
+from device_sdk.config import resolve
 from device_sdk.contract import BY_NAME, metrics_host
 from device_sdk.contract import attributes as a
 from device_sdk.contract.instrument import Instrument
-from device_sdk.errors import raise_swallowed, swallowed_count
+from device_sdk.errors import ConfigError, raise_swallowed, swallowed_count
 from device_sdk.host.facts import hardware_facts
 from device_sdk.host.host import COST_SHARE, Host
 from device_sdk.host.names import distinct, hardware_name
 from device_sdk.host.slope import POINTS_MAX, MemorySlope
 from device_sdk.host.thermal import ThermalReader
 from device_sdk.host.tree import Tree, integer_of
+from device_sdk.points import Points
 from device_sdk.testing import ManualClock, MemorySink, attach_host
 
 HOST_ROWS = [row for row in vars(metrics_host).values() if isinstance(row, Instrument)]
@@ -497,3 +504,128 @@ def test_a_name_is_a_word_and_no_identifier(text: str | None, name: str) -> None
 )  # fmt: skip
 def test_a_number_is_at_most_64_bits(text: str | None, value: int | None) -> None:
     assert integer_of(text) == value
+
+
+def test_a_machine_at_rest_is_not_held_up_by_a_sensor_that_hangs(machine: Any, bench: Any, clock: ManualClock) -> None:
+    """A window closes while a sensor is being read: it goes without the host, whose counts come with the next."""
+    host = Host(bench(budgets={"memory": 1e9}).monitor.config, clock, Tree(machine("pi4").root))
+    asked, answer = threading.Event(), threading.Event()
+
+    class Hanging:
+        every_ns = 0
+
+        def sample(self, now_ns: int, elapsed_ns: int | None, board: Any) -> None:
+            asked.set()
+            assert answer.wait(30)
+
+        def emit(self, points: Points) -> None:
+            return None
+
+    host.turn(dict)
+    host._slots.append(type(host._slots[0])(Hanging()))
+    clock.advance(SECOND)
+    thread = threading.Thread(target=host.turn, args=(dict,))
+    thread.start()
+    assert asked.wait(30)
+    during = Points()
+    host.emit(during)
+    answer.set()
+    thread.join()
+    assert during.count == 0
+    after = Points()
+    host.emit(after)
+    assert [value for _, value in after.by_metric["edge.budget.time"]] == [1.0]
+
+
+def test_windows_in_which_nothing_was_recorded_leave_the_host_to_the_last(bench: Any, machine: Any) -> None:
+    world = bench(budgets={"memory": 1e9})
+    machine("pi4").attach(world)
+    ticks(world, 1)
+    world.clock.advance(299 * SECOND)
+    assert world.monitor.step() == 5
+    ((_, kept),) = world.named("edge.budget.time")
+    assert (kept.as_double, kept.time_unix_nano - kept.start_time_unix_nano) == (299.0, 60 * SECOND)
+
+
+def test_a_forked_child_tells_of_itself_alone(bench: Any, machine: Any, clock: ManualClock) -> None:
+    host = Host(bench(budgets={"cpu": 1}).monitor.config, clock, Tree(machine("laptop").root), machine=False)
+    for _ in range(3):
+        host.turn(dict)
+        clock.advance(SECOND)
+    points = Points()
+    host.emit(points)
+    assert {name.partition(".")[0] for name in points.by_metric} == {"process", "edge"}
+    assert {name for name in points.by_metric if name.startswith("edge")} == {
+        "edge.process.memory.peak",
+        "edge.budget.time",
+    }
+
+
+def test_a_real_process_on_a_real_machine_tells_of_itself(collector: Any, tmp_path: Path) -> None:
+    """No manual clock, no recorded tree: the background thread reads this machine and a window arrives over HTTP."""
+    code = f"""
+import time
+from device_sdk import Monitor
+arguments = {{"endpoint": {collector.url!r}, "state_dir": {str(tmp_path / "s")!r}, "window_s": 0.5}}
+with Monitor(**arguments, budgets={{"cpu": 64}}) as monitor:
+    ends = time.monotonic() + 2.5
+    while time.monotonic() < ends:
+        with monitor.measure("m"):
+            time.sleep(0.05)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    sent = points(collector.metrics())
+    names = {name for name, _, _ in sent}
+    assert names >= {"process.memory.usage", "edge.process.memory.peak", "process.uptime", "edge.budget.time"}
+    if Path("/proc/stat").exists():
+        assert names >= {"system.cpu.time", "system.memory.limit", "system.filesystem.usage"}
+    assert not [name for name, _, _ in sent if BY_NAME[name].reserved]
+    assert not [at for name, at, _ in sent if name == "edge.privacy.refused"]
+    kept = sum(point.as_double for name, _, point in sent if name == "edge.budget.time")
+    assert 0.9 <= kept <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("budgets", "said"),
+    [
+        ({"cpus": 1}, "did you mean 'cpu'"),
+        ({"cpu": 0}, "cpu=0: write a finite number above 0"),
+        ({"cpu": -1}, "above 0"),
+        ({"cpu": float("nan")}, "above 0"),
+        ({"cpu": float("inf")}, "above 0"),
+        ({"cpu": True}, "cpu=True"),
+        ({"cpu": "half"}, "cpu='half'"),
+        ({"cpu": None}, "cpu=None"),
+        ({"cpu": 10**400}, "above 0"),
+        ({1: 1}, "no budget is called 1"),
+        ([("cpu", 1)], "give a mapping"),
+        ("cpu=1", "give a mapping"),
+    ],
+)
+def test_a_budget_that_cannot_work_is_named_with_its_cure(budgets: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        resolve(budgets=budgets, environ={})
+
+
+def test_budgets_come_from_the_environment_too_and_the_argument_wins() -> None:
+    environ = {"FLEETPULSE_DEVICE_BUDGETS": "cpu=0.5, latency=0.1"}
+    assert dict(resolve(environ=environ).budgets) == {"cpu": 0.5, "latency": 0.1}
+    assert dict(resolve(environ=environ, budgets={"power": 5}).budgets) == {"power": 5.0}
+    assert resolve(environ={}).budgets == ()
+    with pytest.raises(ConfigError, match="write a finite number above 0"):
+        resolve(environ={"FLEETPULSE_DEVICE_BUDGETS": "cpu=lots"})
+
+
+def test_doctor_says_what_the_machine_tells_and_what_it_refuses(
+    machine: Any, tmp_path: Path, collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.access
+    refuse = lambda path, mode: not (mode == os.R_OK and "energy_uj" in str(path)) and real(path, mode)  # noqa: E731
+    monkeypatch.setattr(os, "access", refuse)
+    monkeypatch.setattr("device_sdk.host.tree.ROOT", str(machine("laptop").root))
+    said: list[str] = []
+    assert main(["doctor", "--endpoint", collector.url, "--state-dir", str(tmp_path / "s")], said.append) == 0
+    host = [line for line in said if line.startswith("host")]
+    assert "hw.battery.charge" in host[0]
+    assert "sys/class/powercap/intel-rapl:0/energy_uj" in host[1]
+    assert SECRET not in "\n".join(said)
