@@ -1,7 +1,7 @@
 """Detections of a frame: how many, how large, of which class, how sure; from boxes and scores as detectors give them.
 
-The numbers of one frame are a row of one width: the count, then areas, scores and classes of at most 64 detections,
-evenly chosen when there are more, with NaN behind the last.
+The numbers of one frame are a row of one width: the count, then boxes, scores and classes of at most 64 detections,
+evenly chosen when there are more, with NaN behind the last. Boxes become areas in the fold.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ DETECTIONS_MAX: Final = 64
 SCORES_MAX: Final = 65_536
 """Scores of one frame that are looked at; a raw head with more is not watched."""
 _BOX: Final = 4
+_SCORES: Final = 1 + _BOX * DETECTIONS_MAX
+_CLASSES: Final = _SCORES + DETECTIONS_MAX
 _N1: Final = np.array(N1_BOUNDS, dtype=np.float64)
 _U1: Final = np.array(U1_BOUNDS)
 
@@ -38,8 +40,7 @@ class Detections:
         self._output = output
         self._separate = output.scores is not None
         self.names = tuple(name for name in (output.name, output.scores, output.labels) if name)
-        self.width = 1 + 3 * DETECTIONS_MAX
-        self._frame = np.array([output.frame[1], output.frame[0]] if output.format == "yxyx" else output.frame)
+        self.width = 1 + (_BOX + 2) * DETECTIONS_MAX
 
     def frames(self, values: Mapping[str, Any]) -> int | None:
         """Return the number of frames of a run, None for tensors that cannot be read."""
@@ -102,31 +103,37 @@ class Detections:
         table = scores if scores.ndim == 2 else None
         if table is not None:
             scores = table.max(axis=1) if table.shape[1] else np.zeros(len(table))
-        if np.isnan(scores).any():
+        if scores.size and np.isnan(scores.max()):
             return  # no answer: the row stays NaN
-        found = np.flatnonzero(scores >= self._output.threshold)
-        row[0] = len(found)
-        chosen = found[:: -(-len(found) // DETECTIONS_MAX)] if len(found) else found
-        count = len(chosen)
+        found = (scores >= self._output.threshold).nonzero()[0]
+        count = row[0] = len(found)
         if not count:
             return
-        row[1 : 1 + count] = self._areas(boxes[chosen].astype(np.float64))
-        row[1 + DETECTIONS_MAX :][:count] = scores[chosen]
+        if count > DETECTIONS_MAX:
+            found = found[:: -(-count // DETECTIONS_MAX)]
+        kept = len(found)
+        row[1 : 1 + _BOX * kept] = boxes[found].reshape(-1)
+        row[_SCORES : _SCORES + kept] = scores[found]
         if classes is not None:
-            row[1 + 2 * DETECTIONS_MAX :][:count] = classes[chosen].reshape(count, -1)[:, 0]
+            row[_CLASSES : _CLASSES + kept] = classes[found].reshape(kept, -1)[:, 0]
         elif table is not None:
-            row[1 + 2 * DETECTIONS_MAX :][:count] = table[chosen].argmax(axis=1)
+            row[_CLASSES : _CLASSES + kept] = table[found].argmax(axis=1)
 
-    def _areas(self, boxes: Reals) -> Reals:
-        """Return the share of the frame of each box's part inside it; 0 for inverted corners and what lies outside."""
-        first, second = boxes[:, :2] / self._frame, boxes[:, 2:] / self._frame
-        if self._output.format == "cxcywh":
-            first, second = first - second / 2, first + second / 2
-        elif self._output.format == "xywh":
-            second = first + second
-        sides = np.clip(second, 0.0, 1.0) - np.clip(first, 0.0, 1.0)
-        area: Reals = np.maximum(sides, 0.0).prod(axis=1)
-        return area
+
+def areas_of(boxes: Reals, output: Output) -> Reals:
+    """Return the share of the frame of each box's part inside it; 0 for inverted corners and what lies outside.
+
+    ``boxes`` are rows of four coordinates in the output's format.
+    """
+    frame = np.array([output.frame[1], output.frame[0]] if output.format == "yxyx" else output.frame)
+    first, second = boxes[:, :2] / frame, boxes[:, 2:] / frame
+    if output.format == "cxcywh":
+        first, second = first - second / 2, first + second / 2
+    elif output.format == "xywh":
+        second = first + second
+    sides = np.clip(second, 0.0, 1.0) - np.clip(first, 0.0, 1.0)
+    area: Reals = np.maximum(sides, 0.0).prod(axis=1)
+    return area
 
 
 class DetectionSummary:
@@ -134,6 +141,7 @@ class DetectionSummary:
 
     def __init__(self, output: Output) -> None:
         self.name = output.name[: a.VALUE_LENGTH_MAX]
+        self._output = output
         self._classes = ClassCounts(output.classes)
         self._frames = np.zeros(len(_N1) + 1, dtype=np.int64)
         self._areas = np.zeros(len(_U1) + 1, dtype=np.int64)
@@ -142,11 +150,12 @@ class DetectionSummary:
     def add(self, rows: NDArray[np.floating]) -> None:
         """Add frames, one a row; a box that is no number counts, but has no area."""
         self._frames += np.bincount(np.searchsorted(_N1, rows[:, 0]), minlength=len(self._frames))
-        parts = rows[:, 1:].reshape(len(rows), 3, DETECTIONS_MAX)
-        for part, counts in ((parts[:, 0], self._areas), (parts[:, 1], self._scores)):
-            known = part[~np.isnan(part)].astype(np.float64)
-            counts += np.bincount(np.searchsorted(_U1, known), minlength=len(counts))
-        classes = parts[:, 2]
+        boxes = rows[:, 1:_SCORES].reshape(-1, _BOX).astype(np.float64)
+        areas = areas_of(boxes[~np.isnan(boxes).any(axis=1)], self._output)
+        scores = rows[:, _SCORES:_CLASSES]
+        for values, counts in ((areas, self._areas), (scores[~np.isnan(scores)].astype(np.float64), self._scores)):
+            counts += np.bincount(np.searchsorted(_U1, values), minlength=len(counts))
+        classes = rows[:, _CLASSES:]
         self._classes.add(classes[np.isfinite(classes) & (classes >= 0)].astype(np.int64))
 
     def emit(self, points: Points, identity: AttributePairs) -> None:

@@ -14,7 +14,7 @@ from device_sdk.points import AttributePairs, Points
 from device_sdk.signals import NAME_LENGTH_MAX, Feature, Output
 from device_sdk.signals.categories import CategoryTable
 from device_sdk.signals.declare import AUTO, EMBEDDING, LOGITS, NONE, PROBABILITIES, VALUE, projection_names
-from device_sdk.signals.reduce import directions
+from device_sdk.signals.reduce import directions, projected
 from device_sdk.signals.summaries import ClassifierSummary, DurationHistogram, FeatureTable, Rows, are_probabilities
 
 
@@ -100,7 +100,7 @@ class OutputSummary:
             values = rows.astype(np.float64, copy=False)
             if self.kind == EMBEDDING:
                 onto = directions(self.width, self._output.projections or 0, self._output.seed)
-                values = np.einsum("ij,kj->ik", values, onto)
+                values = projected(values, onto)
             if self._values is None:
                 self._values = FeatureTable(self._grids())
             self._values.add(values)

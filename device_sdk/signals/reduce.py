@@ -15,6 +15,8 @@ from device_sdk.signals.reading import Places, patches_of, runs_of, stride_for
 Reals = NDArray[np.float64]
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15
+_SINGLE_THREADED: Final = 1 << 17
+"""Multiplications that OpenBLAS, with its default threshold of 2**18, does on the calling thread."""
 
 
 class Layout:
@@ -99,7 +101,7 @@ class Reducer:
                 values[unknown, place] = np.nan
         for (count, seed), places in self._projections.items():
             onto = directions(layout.spread_width, count, seed)
-            values[:, places] = np.einsum("ij,kj->ik", spread, onto)[:, self._columns[places]]
+            values[:, places] = projected(spread, onto)[:, self._columns[places]]
         return values
 
 
@@ -165,6 +167,12 @@ def directions(size: int, count: int, seed: int) -> Reals:
         rows[place] /= np.sqrt(rows[place] @ rows[place])
     rows.flags.writeable = False
     return rows
+
+
+def projected(rows: Reals, onto: Reals) -> Reals:
+    """Return rows times directions, in parts so small that the mathematics library starts no threads for them."""
+    step = max(1, _SINGLE_THREADED // max(1, onto.size))
+    return np.concatenate([rows[first : first + step] @ onto.T for first in range(0, len(rows), step)])
 
 
 def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

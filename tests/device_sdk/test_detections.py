@@ -16,7 +16,7 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract.buckets import N1_BOUNDS, U1_BOUNDS
 from device_sdk.points import Points
 from device_sdk.signals.declare import DETECTIONS
-from device_sdk.signals.detections import DETECTIONS_MAX, SCORES_MAX, Detections, DetectionSummary
+from device_sdk.signals.detections import DETECTIONS_MAX, SCORES_MAX, Detections, DetectionSummary, areas_of
 
 # one box of a quarter by a half of a frame of 640 x 480, its corner at (0.5, 0.25)
 IN_FORMAT = {
@@ -34,8 +34,9 @@ def read(output: Output, **tensors: Any) -> NDArray[np.float32]:
     return reader.rows(tensors, 1)
 
 
-def areas(row: NDArray[np.float32]) -> list[float]:
-    return [float(area) for area in row[1 : 1 + DETECTIONS_MAX] if not np.isnan(area)]
+def areas(row: NDArray[np.float32], output: Output) -> list[float]:
+    boxes = row[1 : 1 + 4 * DETECTIONS_MAX].reshape(-1, 4).astype(np.float64)
+    return [float(area) for area in areas_of(boxes, output) if not np.isnan(area)]
 
 
 def boxes_and_scores(**fields: Any) -> Output:
@@ -46,10 +47,10 @@ def boxes_and_scores(**fields: Any) -> Output:
 def test_the_same_box_has_the_same_area_in_every_format(box_format: str) -> None:
     output = boxes_and_scores(format=box_format, frame=(640, 480))
     box = np.array([IN_FORMAT[box_format]], dtype=np.float32)
-    assert areas(read(output, boxes=box, scores=np.array([0.9]))[0]) == pytest.approx([0.125])
+    assert areas(read(output, boxes=box, scores=np.array([0.9]))[0], output) == pytest.approx([0.125])
     whole = Output("boxes", kind=DETECTIONS, scores="scores", format=box_format)
     scale = np.array([480, 640] * 2 if box_format == "yxyx" else [640, 480] * 2, dtype=np.float32)
-    assert areas(read(whole, boxes=box / scale, scores=np.array([0.9]))[0]) == pytest.approx([0.125])
+    assert areas(read(whole, boxes=box / scale, scores=np.array([0.9]))[0], whole) == pytest.approx([0.125])
 
 
 @pytest.mark.parametrize(
@@ -67,12 +68,12 @@ def test_the_same_box_has_the_same_area_in_every_format(box_format: str) -> None
 def test_only_the_part_inside_the_frame_counts(box: list[float], area: float) -> None:
     row = read(boxes_and_scores(), boxes=np.array([box]), scores=np.array([1.0]))[0]
     assert row[0] == 1
-    assert areas(row) == pytest.approx([area])
+    assert areas(row, boxes_and_scores()) == pytest.approx([area])
 
 
 def test_negative_width_is_no_area() -> None:
     output = boxes_and_scores(format="cxcywh")
-    assert areas(read(output, boxes=np.array([[0.5, 0.5, -0.2, 0.2]]), scores=np.ones(1))[0]) == [0]
+    assert areas(read(output, boxes=np.array([[0.5, 0.5, -0.2, 0.2]]), scores=np.ones(1))[0], output) == [0]
 
 
 def test_the_threshold_is_a_detection_and_what_is_below_is_none() -> None:
@@ -106,7 +107,7 @@ def test_layouts_agree(batch: bool) -> None:
 def test_of_more_detections_than_are_kept_an_even_choice_is_and_the_count_is_of_all() -> None:
     row = read(boxes_and_scores(), boxes=np.tile([0, 0, 1, 1], (300, 1)), scores=np.ones(300))[0]
     assert row[0] == 300
-    assert 30 <= len(areas(row)) <= DETECTIONS_MAX
+    assert 30 <= len(areas(row, boxes_and_scores())) <= DETECTIONS_MAX
 
 
 @pytest.mark.parametrize(
