@@ -2,7 +2,7 @@
 
 ``copy`` is what the caller's thread pays for one sample (of texts and detections with the reduction to a few numbers),
 ``fold`` the background thread's share of one row when 64 are folded together, histogram included. ``immediate`` is the
-plain numpy expression on the whole tensor, without any histogram. Figures are CPU time (``process_time``) in microseconds,
+plain numpy expression on the whole tensor, without a histogram. Figures are CPU time (``process_time``), microseconds,
 medians over interleaved rounds; the ratio is (copy + fold) / immediate.
 
 Run: ``.venv/bin/python benchmarks/signal_cost.py [--rounds 9] [--calls 200]``
