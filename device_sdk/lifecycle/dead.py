@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from device_sdk.contract.attributes import EndReason
@@ -80,4 +80,5 @@ def _memory_kill(header: SessionHeader, flight: Flight | None, kernel: KernelRea
         flight[Cell.GROUP_KILLS],
         flight[Cell.MACHINE_KILLS],
     )
-    return killed_for_memory(before, kernel.memory(), same_group=header.memory_group == kernel.group)
+    now = replace(kernel.memory(), group_kills=kernel.kills_in(header.memory_group))
+    return killed_for_memory(before, now)
