@@ -17,6 +17,7 @@ from device_sdk.forks import forget, start_over_in_children
 from device_sdk.host.host import Host, with_hardware_facts
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
+from device_sdk.lifecycle.leaving import close_at_exit_of_fork
 from device_sdk.lifecycle.session import Session
 from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
@@ -374,6 +375,7 @@ class Engine(ExceptionSink):
         self.sender = self._new_sender()
         self.host = Host(self.config, self.clock, machine=False)
         if not self.closed:
+            close_at_exit_of_fork(self)
             self._start_threads()
 
     def _backlog(self) -> int:

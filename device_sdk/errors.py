@@ -10,11 +10,12 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
+
+from device_sdk.locks import SafeLock
 
 logger = logging.getLogger("device_sdk")
 
@@ -57,18 +58,13 @@ class _Guarding:
     """State of the guard: one for the process, because log lines are rationed for the whole process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = SafeLock()
         self.reraise = os.environ.get("FLEETPULSE_DEVICE_RAISE") == "1"
         self.count = 0
         self.next_log_s = 0.0
 
 
 _guarding = _Guarding()
-
-
-def renew_after_fork() -> None:
-    """Give a forked child its own lock: the parent's may have been held at the moment of the fork."""
-    _guarding.lock = threading.Lock()
 
 
 def raise_swallowed(value: bool) -> None:

@@ -6,7 +6,7 @@ import os
 import weakref
 from typing import Protocol
 
-from device_sdk.errors import guard, renew_after_fork
+from device_sdk.errors import guard
 
 
 class Forked(Protocol):
@@ -31,7 +31,6 @@ def forget(engine: Forked) -> None:
 
 
 def _after_fork_in_child() -> None:
-    renew_after_fork()
     for engine in list(_watched):
         with guard("starting over in a forked child"):
             engine.after_fork_in_child()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import EndReason, LossReason, SdkLevel
+from device_sdk.locks import SafeLock
 from device_sdk.points import Points
 
 Losses = Mapping[tuple[str, str], int]
@@ -25,7 +25,7 @@ class Ledger:
     """Counts since the last window; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._counts: Counter[tuple[str, tuple[tuple[str, str | bool], ...]]] = Counter()
         self._times_ns: Counter[tuple[str, tuple[str, str]]] = Counter()
         self._told: dict[tuple[str, str], int] = {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, Self, TypeVar, cast
@@ -17,6 +15,7 @@ from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EndReason, SelftestTrigger
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
+from device_sdk.lifecycle.leaving import close_at_exit
 from device_sdk.lifecycle.updates import Untold, Update, new_pending
 from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
@@ -95,7 +94,7 @@ class Monitor:
         if self.config.enabled:
             self._engine = _start(self.config, clock or SystemClock())
         if self._engine is not None and not self._engine.clock.manual:
-            atexit.register(_close_at_exit, weakref.ref(self._engine))
+            close_at_exit(self._engine)
 
     # --- what to measure --------------------------------------------------------------------------------------
 
@@ -343,10 +342,3 @@ def _start(config: Config, clock: Clock) -> Engine | None:
     except Exception as error:  # noqa: BLE001 - a program must start whatever state its device is in
         swallow("starting the monitor", error)
         return None
-
-
-def _close_at_exit(reference: weakref.ref[Engine]) -> None:
-    engine = reference()
-    if engine is not None:
-        with guard("closing at exit"):
-            engine.close(5.0)

@@ -14,7 +14,6 @@ import ctypes
 import logging
 import mmap
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Final
 
 from device_sdk.contract.attributes import Phase
 from device_sdk.errors import log_rationed
+from device_sdk.locks import SafeLock
 from device_sdk.signals.lane import Lane
 
 FILE_NAME: Final = "inflight"
@@ -93,7 +93,7 @@ class InflightMark:
         self._bytes = memoryview(self._buffer)
         self.cells: memoryview = self._bytes.cast("q")
         self._places: list[list[Lane] | None] = [None] * PLACES_MAX
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._bytes[8:24] = uuid.UUID(instance_id).bytes
         self.cells[Cell.MAGIC] = _MAGIC
         self.cells[Cell.GROUP_KILLS] = self.cells[Cell.MACHINE_KILLS] = UNREADABLE
@@ -159,7 +159,7 @@ class InflightMark:
         self._bytes = memoryview(self._buffer)
         self.cells = self._bytes.cast("q")
         self._map = None  # unmapped when the last view of it is gone
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
 
 
 def read_flight(data: bytes) -> Flight | None:

@@ -23,6 +23,7 @@ from device_sdk.clock import Clock
 from device_sdk.errors import StateDirError
 
 _SESSION_FILE: Final = "session"
+_TIME_MAX_NS: Final = (1 << 63) - 1
 _held_here: set[str] = set()
 _held_lock = threading.Lock()
 
@@ -138,8 +139,10 @@ class StateDir:
         stored = read_json(file)
         try:
             known = Boot(str(stored["id"]), int(stored["sequence"]), int(stored["anchor_ns"]))
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             known = None
+        if known is not None and not 0 <= known.anchor_ns + clock.boot_ns() <= _TIME_MAX_NS:
+            known = None  # no time that the wire can carry
         if known is not None and known.boot_id == boot_id:
             return known
         boot = Boot(boot_id, known.sequence + 1 if known is not None else 0, fresh.anchor_ns)

@@ -6,7 +6,6 @@ start can judge it by the version it finds in effect. An update that this proces
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from device_sdk.contract.events import Event
 from device_sdk.errors import ConfigError, guard, nearest
 from device_sdk.lifecycle.exceptions import exception_name
 from device_sdk.lifecycle.state import read_json, write_json
+from device_sdk.locks import SafeLock
 from device_sdk.points import EventAttributes
 
 PENDING_MAX: Final = 8
@@ -74,7 +74,7 @@ class UpdateLog:
     def __init__(self, directory: Path | None, now_ns: Callable[[], int]) -> None:
         self._file = directory / "updates.json" if directory is not None else None
         self._now_ns = now_ns
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self.session = ""
         self._pending: list[Pending] = []
         if self._file is not None:
@@ -147,7 +147,7 @@ class UpdateLog:
 
     def disown(self) -> None:
         """Leave the file to the parent, in a forked child."""
-        self._lock, self._file, self._pending = threading.Lock(), None, []
+        self._lock, self._file, self._pending = SafeLock(), None, []
 
     def _put(self, changed: Pending, among: Iterable[Pending]) -> None:
         self._pending = [*(one for one in among if one.id != changed.id), changed]

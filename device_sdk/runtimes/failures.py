@@ -7,10 +7,10 @@ not know.
 from __future__ import annotations
 
 import re
-import threading
 from typing import Final
 
 from device_sdk.contract.attributes import OTHER, ErrorType
+from device_sdk.locks import SafeLock
 
 OPERATORS_MAX: Final = 16
 """Most names of unsupported operators a process tells apart; further ones are told as ``_OTHER``."""
@@ -77,7 +77,7 @@ class _Vocabulary:
     """Names of operators this process has told, bounded: a hostile model must not make series without end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._told: set[str] = set()
 
     def bounded(self, name: str) -> str:

@@ -7,7 +7,6 @@ because an interpreter refuses to run while somebody holds one.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from device_sdk.errors import guard
+from device_sdk.locks import SafeLock
 from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, distinct, module_version, name_of
 from device_sdk.runtimes.proxy import MeasuredProxy
 
@@ -61,7 +61,7 @@ class _Interpreter:
         self._session = session
         self._label = label
         self._start = start
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._probe: Probe | None = None
         self._run: Callable[..., Any] | None = None
         self._feed: _Tensors | None = None

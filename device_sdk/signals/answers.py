@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +12,7 @@ from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import Outcome, PipelineStage
 from device_sdk.errors import log_rationed, nearest
+from device_sdk.locks import SafeLock
 from device_sdk.points import AttributePairs, Points
 from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.summaries import DurationHistogram
@@ -88,7 +88,7 @@ class AnswerBook:
     """Answers of all models of a process, at most 16 told apart; any thread may call."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._by_model: dict[tuple[str, str], Answers] = {}
         self._measured: dict[tuple[str, str], ModelRuns] = {}
         self._latest: dict[str, str] = {}
@@ -129,7 +129,7 @@ class AnswerBook:
 
     def discard(self) -> None:
         """Forget what was recorded (a forked child leaves it to its parent)."""
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         for answers in self._by_model.values():
             answers.discard()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
+from device_sdk.locks import SafeLock
 from device_sdk.signals import Signals
 from device_sdk.signals.captures import read_batch
 from device_sdk.signals.inputs import input_captures
@@ -90,8 +90,8 @@ class Recorder:
         self.lane = open_lane()  # of runs that are timed from outside; each ``bind`` has its own
         self.lanes = [self.lane]
         self._sequence = itertools.count()
-        self._plan_lock = threading.Lock()
-        self._overrun_lock = threading.Lock()
+        self._plan_lock = SafeLock()
+        self._overrun_lock = SafeLock()
         self._overrun = 0
         self._planned = False
         self._phase = Phase.FIRST
@@ -365,7 +365,7 @@ class Recorder:
     def discard(self) -> None:
         """Forget what was recorded (a forked child leaves it to its parent)."""
         self._rings.discard()
-        self._plan_lock, self._overrun_lock = threading.Lock(), threading.Lock()
+        self._plan_lock, self._overrun_lock = SafeLock(), SafeLock()
         self._overrun = 0
 
     def take_overrun(self) -> int:
