@@ -15,6 +15,7 @@ from device_sdk.contract.events import UPDATE_SUCCEEDED, Event
 from device_sdk.errors import guard
 from device_sdk.forks import forget, start_over_in_children
 from device_sdk.host.host import Host, with_hardware_facts
+from device_sdk.host.startup import Startup
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.leaving import close_at_exit_of_fork
@@ -23,13 +24,14 @@ from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.privacy import sendable_names
 from device_sdk.remote import RemoteSettings
+from device_sdk.runtimes.loading import Loads
 from device_sdk.selftest.standing import Selftests
 from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
 from device_sdk.sending.transport import HttpTransport
 from device_sdk.signals import Signals
 from device_sdk.signals.answers import AnswerBook
-from device_sdk.signals.models import ModelInputs, ModelRuns
+from device_sdk.signals.models import ModelInputs, ModelRuns, model_of
 from device_sdk.signals.recorder import Recorder
 
 MODELS_MAX: Final = 16
@@ -63,6 +65,7 @@ class Engine(ExceptionSink):
         self._threads: list[threading.Thread] = []
         self._observed_perf_ns = clock.perf_ns()
         self.session = Session(config, clock, self._ledger)
+        self._startup, self.loads = Startup(clock, first_of_boot=self.session.first_of_boot), Loads()
         self.remote = RemoteSettings(config.remote, self.session.directory, lambda: clock.boot_ns() / 1e9)
         self.remote.turn(self.govern, self.session, self.session.stream.window_start_ns)
         self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
@@ -92,12 +95,11 @@ class Engine(ExceptionSink):
                 signals = Signals(output="none")
                 known = self._runs.get(run)
             if known is None:
-                names = dict(run)
-                model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
-                inputs = self._inputs.setdefault((model, version), ModelInputs(model, version))
-                known = self._runs[run] = ModelRuns(run, inputs)
-                self.session.declare(model, version, signals)
+                key = model_of(run)
+                known = self._runs[run] = ModelRuns(run, self._inputs.setdefault(key, ModelInputs(*key)))
+                self.session.declare(*key, signals)
             self.answers.measured(known)
+            known.sessions += 1
             recorder = Recorder(
                 known,
                 signals,
@@ -107,6 +109,7 @@ class Engine(ExceptionSink):
                 on_full=self._recorder_full,
                 wake=lambda: self._wake.set(),  # a forked child has another
                 open_lane=self.session.lane_opener(run),
+                on_answer=self._startup.watch(known.inputs),
             )
             self._recorders.append(recorder)
             return recorder
@@ -144,10 +147,10 @@ class Engine(ExceptionSink):
             for recorder in self._recorders:
                 recorder.fold(pause)
                 self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
-            if retired:
-                self._recorders = [recorder for recorder in self._recorders if recorder not in retired]
-                for recorder in retired:
-                    self.session.release_lanes(recorder.lanes)
+            for recorder in retired:
+                self._recorders.remove(recorder)
+                recorder.runs.sessions -= 1
+                self.session.release_lanes(recorder.lanes)
             self._overhead.folded(time.thread_time_ns() - started, self.clock.perf_ns(), self._ledger)
         return rows
 
@@ -205,7 +208,7 @@ class Engine(ExceptionSink):
 
     def _model_emitters(self) -> list[Emitter]:
         models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
-        return [*models, self.answers.emit, *([] if self.host is None else [self.host.emit])]
+        return [*models, self.answers.emit, self.loads.emit, *([] if self.host is None else [self.host.emit])]
 
     def sample_host(self) -> None:
         """Read the host if that is due; not under the lock, where a slow sensor would hold up a thread that infers."""
@@ -365,6 +368,7 @@ class Engine(ExceptionSink):
         self._threads = []
         self._dormant = True
         self.answers.discard()
+        self._startup.over = True
         for recorder in self._recorders:
             recorder.discard()
         for emit in self._model_emitters():

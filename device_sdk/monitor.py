@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
+from device_sdk.attaching import Attacher, given, route_of, stage_of
 from device_sdk.clock import Clock, SystemClock
 from device_sdk.config import Config, resolve
 from device_sdk.contract import attributes as a
-from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EndReason, SelftestTrigger
 from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
@@ -20,12 +20,10 @@ from device_sdk.lifecycle.updates import Untold, Update, new_pending
 from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
 from device_sdk.privacy import sendable_names
-from device_sdk.runtimes import RUNTIMES, runtime_of
-from device_sdk.runtimes.adapter import Facts, Label, Probe
 from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured
 from device_sdk.selftest import Golden, PreProcess, SelftestResult
 from device_sdk.selftest.standing import untold
-from device_sdk.selftest.subjects import Subjects, Wrapped, checked
+from device_sdk.selftest.subjects import Subjects, checked
 from device_sdk.signals import Signals, load_signals, signals_beside
 from device_sdk.signals.recorder import Recorder
 
@@ -93,59 +91,63 @@ class Monitor:
         self._engine: Engine | None = None
         if self.config.enabled:
             self._engine = _start(self.config, clock or SystemClock())
+        self._attacher = Attacher(self._engine, self._signals_for, self._subjects, self._signals)
         if self._engine is not None and not self._engine.clock.manual:
             close_at_exit(self._engine)
 
     # --- what to measure --------------------------------------------------------------------------------------
 
     def wrap(
-        self, session: _S, model: str | None = None, version: str | None = None, *, signals: Signals | None = None
+        self,
+        session: _S,
+        model: str | None = None,
+        version: str | None = None,
+        *,
+        signals: Signals | None = None,
+        route: str | None = None,
+        requested: str | Sequence[str] | None = None,
     ) -> _S:
         """Return a session that behaves as ``session`` and is measured.
 
         ``model`` defaults to the file's stem, ``version`` to the metadata's unless 0 or the int64 maximum, else to the
-        first 8 hex digits of the file's SHA-256. A session made from bytes must be given both (``ModelNameError``).
-        ``signals`` is what to watch of this session, before what the Monitor was given; ``SignalsError`` names an input
-        or output that the session does not have.
+        first 8 hex digits of the file's SHA-256. A session that does not know its file must be given both
+        (``ModelNameError``). ``signals`` is what to watch of this session, before what the Monitor was given
+        (``SignalsError`` names an input or output that the session does not have); ``route`` where it is answered
+        (``device``, ``gateway``, ``cloud``, ``fallback``); ``requested`` the execution providers that were asked for,
+        the preferred one first, which ``load`` sees by itself.
         """
-        runtime = runtime_of(session)
-        if runtime is None:
-            known = ", ".join(known.NAME for known in RUNTIMES)
-            raise ConfigError(
-                f"wrap() takes a session of one of {known}, not {type(session).__name__}; "
-                "measure() times any other callable"
-            )
-        label = Label(model or "", version or "")
-        wrapped = Wrapped(runtime, session, label)
-        if self._engine is None:
-            self._subjects.add(session, wrapped)
-            return session
-        start = functools.partial(self._probe, self._engine, signals, wrapped)
-        try:
-            measured = runtime.attach(session, label, start)
-            self._subjects.add(measured, wrapped)
-            return cast(_S, measured)
-        except DeviceSdkError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the host keeps its working session whatever goes wrong in here
-            swallow("wrapping a session", error)
-            return session
+        return cast(_S, self._attacher.wrap(session, given(model, version, signals, route, requested)))
 
-    def _probe(self, engine: Engine, signals: Signals | None, wrapped: Wrapped, facts: Facts) -> Probe:
-        """Begin to measure a session: its recorder, and the event that tells of it."""
-        wrapped.facts = facts
-        watched = signals or self._signals_for(facts.model, facts.model_path)
-        if facts.nameable and watched is not self._signals:  # what is declared for all models need not fit each
-            watched.refuse_unknown_names(facts.nameable, facts.outputs)
-        probe = Probe(functools.partial(engine.recorder, facts.run, watched), facts)
-        engine.emit_event(e.MODEL_LOADED, [*facts.run, (a.PROVIDER_REQUESTED, ",".join(facts.requested))])
-        return probe
+    def load(
+        self,
+        factory: Callable[..., _S],
+        /,
+        *args: Any,
+        model: str | None = None,
+        version: str | None = None,
+        stage: str | None = None,
+        signals: Signals | None = None,
+        route: str | None = None,
+        requested: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> _S:
+        """Call ``factory(*args, **kwargs)``, time it as loading of a model, and return what it made, wrapped.
 
-    def measure(self, model: str, version: str = "0", *, samples: int = 1) -> Measure:
+        ``factory`` is a runtime's own constructor or method, ``InferenceSession`` or ``core.compile_model``; anything
+        else needs ``model`` and ``version``. What it raises is counted by its type and passes on unchanged. ``stage``
+        is ``create``, ``read``, ``compile`` or ``warm_up`` where the call itself does not say. The other arguments are
+        those of ``wrap``.
+        """
+        said = given(model, version, signals, route, requested)
+        return cast(_S, self._attacher.load(factory, args, kwargs, said, stage_of(stage)))
+
+    def measure(self, model: str, version: str = "0", *, samples: int = 1, route: str | None = None) -> Measure:
         """Time any block, function or async function as an inference of ``model``, in ``with`` or as a decorator.
 
-        An exception is counted by its type and passes on unchanged.
+        An exception is counted by its type and passes on unchanged. The run that ``with`` gives takes ``samples``,
+        ``route`` and ``input_bytes`` of its own; of a function the bytes are those of its array and bytes arguments.
         """
+        where = route_of(route)
         if self._engine is None:
             return Unmeasured()
         key = (model, version)
@@ -153,7 +155,7 @@ class Monitor:
         if recorder is None:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
             recorder = self._measured.setdefault(key, self._engine.recorder(run, Signals(output="none")))
-        return CallableMeasure(recorder, samples)
+        return CallableMeasure(recorder, samples, where)
 
     def pipeline(self, model: str, version: str | None = None) -> Pipeline:
         """Time answers of ``model`` from end to end, in ``with`` (then by stages) or as a decorator.

@@ -17,8 +17,9 @@ from device_sdk.contract.attributes import SdkLevel, SignalLevel
 from device_sdk.errors import guard, log_rationed
 from device_sdk.ledger import Ledger
 from device_sdk.signals import Signals
+from device_sdk.signals.adapter import Adapter
 from device_sdk.signals.models import ModelInputs, ModelRuns
-from device_sdk.signals.recorder import Adapter, Recorder
+from device_sdk.signals.recorder import Recorder
 from device_sdk.signals.sampling import Sampling, allowance, lower_of
 
 PERIOD_NS: Final = 10_000_000_000

@@ -16,11 +16,11 @@ INFERENCE_DURATION: Final = Instrument(
 )  # fmt: skip
 INFERENCE_SAMPLES: Final = Instrument(
     "edge.inference.samples", Kind.COUNTER, "{sample}", (*a.RUN_KEYS, a.ERROR_TYPE, a.INFERENCE_ROUTE),
-    "Samples in those runs (length of the batch axis), by the route that answered them.", 24,
+    "Samples in those runs (length of the batch axis), by the route that answered them (none: this device).", 24,
 )  # fmt: skip
 INPUT_SIZE: Final = Instrument(
     "edge.inference.input.size", Kind.COUNTER, "By", (*a.MODEL_KEYS, a.INFERENCE_ROUTE),
-    "Bytes of input tensors handed to the runtime: what a cloud call would have had to carry.", 8, reserved=True,
+    "Bytes of input tensors handed to the runtime: what a cloud call would have had to carry.", 8,
 )  # fmt: skip
 SIGNAL_SAMPLES: Final = Instrument(
     "edge.signal.samples", Kind.COUNTER, "{sample}", a.MODEL_KEYS,
@@ -30,12 +30,12 @@ LOAD_DURATION: Final = Instrument(
     "edge.model.load.duration", Kind.EXPONENTIAL, "s",
     (*a.MODEL_KEYS, a.RUNTIME_NAME, a.PROVIDER_REQUESTED, a.LOAD_STAGE, a.LOAD_CACHED, a.ERROR_TYPE,
      a.UNSUPPORTED_OPERATOR),
-    "Time to make a session ready, by disjoint stage.", 32, max_scale=LATENCY_MAX_SCALE, summed=True, reserved=True,
+    "Time to make a session ready, by disjoint stage.", 32, max_scale=LATENCY_MAX_SCALE, summed=True,
 )  # fmt: skip
 STARTUP_DURATION: Final = Instrument(
     "edge.startup.duration", Kind.EXPONENTIAL, "s", (*a.MODEL_KEYS, a.STARTUP_FROM),
     "Cold start as its user feels it: boot or process start to the first successful inference.", 8,
-    max_scale=LATENCY_MAX_SCALE, summed=True, reserved=True,
+    max_scale=LATENCY_MAX_SCALE, summed=True,
 )  # fmt: skip
 INPUT_VALUE: Final = Instrument(
     "edge.input.value", Kind.EXPONENTIAL, "1", (*a.MODEL_KEYS, a.FEATURE_NAME, a.FEATURE_GRID),
@@ -91,7 +91,7 @@ PIPELINE_DURATION: Final = Instrument(
 )  # fmt: skip
 NODE_COUNT: Final = Instrument(
     "edge.model.node.count", Kind.UP_DOWN, "{node}", (*a.RUN_KEYS, a.PROVIDER_REQUESTED),
-    "Graph nodes that each provider was given, told in every window: a silent fall-back shows.", 16, reserved=True,
+    "Graph nodes that each provider was given, told in every window: a silent fall-back shows.", 16,
 )  # fmt: skip
 INFERENCE_ENERGY: Final = Instrument(
     "edge.inference.energy", Kind.COUNTER, "J", (*a.RUN_KEYS, a.ENERGY_SOURCE),

@@ -113,6 +113,7 @@ class Session:
         attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
         if previous is not None:
             attributes.insert(0, (a.SESSION_PREVIOUS_ID, previous.session_id))
+        self.first_of_boot = previous is None or previous.boot_id != self._boot.boot_id
         self._ledger.session_started()
         self.emit(e.SESSION_START, attributes)
         self.updates.session = instance_id = self.stream.instance_id

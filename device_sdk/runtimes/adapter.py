@@ -8,6 +8,7 @@ they are asked.
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,9 @@ from device_sdk.contract import attributes as a
 from device_sdk.errors import ModelNameError, guard
 from device_sdk.points import AttributePairs
 from device_sdk.runtimes.failures import classify
-from device_sdk.signals.recorder import Adapter, Recorder
+from device_sdk.runtimes.loading import Load, Request
+from device_sdk.signals.adapter import Adapter
+from device_sdk.signals.recorder import Recorder
 
 _HASH_CHUNK_BYTES: Final = 1 << 20
 
@@ -33,6 +36,7 @@ class Facts:
     ``requested`` are the execution providers (devices, delegates) that were asked for, the preferred one first;
     ``nodes`` says how many graph nodes each provider was given, and is empty where the runtime does not tell.
     ``nameable`` are all inputs that a run may be given, optional ones too; empty where a run may name them otherwise.
+    ``sample_bytes`` are the bytes of one sample's inputs, None where they are not the same for every sample.
     """
 
     model: str
@@ -48,6 +52,7 @@ class Facts:
     model_path: str | None = None
     digest: str = ""
     nameable: tuple[str, ...] = ()
+    sample_bytes: int | None = None
 
     @property
     def provider(self) -> str:
@@ -86,10 +91,13 @@ class Probe:
     of.
     """
 
-    def __init__(self, new_recorder: Callable[[], Recorder], facts: Facts) -> None:
+    def __init__(self, new_recorder: Callable[[], Recorder], facts: Facts, route: str = "") -> None:
         self._new_recorder = new_recorder
+        self._route = route
         self.recorder = recorder = new_recorder()
         self.facts = facts
+        recorder.rings.route, recorder.rings.sample_bytes = route, facts.sample_bytes or 0
+        self._sizes = recorder.rings.sizes.append if facts.sample_bytes is None else None
         self.reading = Adapter(facts.inputs, facts.outputs, classify, facts.samples_of)
         self._watch = recorder.watcher(self.reading)
         self._left = 0
@@ -100,21 +108,37 @@ class Probe:
 
         ``names`` is what ``inner`` is asked for where the caller asks for None.
         """
-        return self._held(self.recorder.bind(inner, self.reading, names))
+        return self._held(self.recorder.bind(self._sized(inner), self.reading, names))
 
     def renamed(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Probe:
         """Return this probe for a way to run that has other names for its tensors."""
-        return Probe(self._new_recorder, replace(self.facts, inputs=inputs, outputs=outputs))
+        return Probe(self._new_recorder, replace(self.facts, inputs=inputs, outputs=outputs), self._route)
 
     def ran(self, elapsed_ns: int, asked: Sequence[str] | None, feed: Mapping[str, Any], result: Any) -> None:
         """Record a run that has succeeded elsewhere: on another thread, or of tensors that had to be fetched."""
         with guard("recording a run"):
             now = self.recorder.perf_ns()
             self._left, _ = self._watch(self._left, now, elapsed_ns, asked, feed, result)
+            if self._sizes is not None:
+                self._sizes(size_of(feed))
 
     def failed(self, elapsed_ns: int, error: BaseException | str, feed: Mapping[str, Any] | None = None) -> None:
         """Record a run that has failed elsewhere: with an exception, or with a runtime's message in a callback."""
         self.recorder.raised(elapsed_ns, error, feed, self.reading)
+
+    def _sized(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``inner``, where it has to be seen how many bytes each of its runs is given."""
+        note = self._sizes
+        if note is None:
+            return inner
+
+        def sized(names: Any, feed: Any, options: Any) -> Any:
+            result = inner(names, feed, options)
+            with guard("counting input bytes"):
+                note(size_of(feed))
+            return result
+
+        return sized
 
     def _held(self, function: Callable[..., Any]) -> Callable[..., Any]:
         vars(function)["_probe"] = self
@@ -144,11 +168,11 @@ class Runtime(Protocol):
         """Say whether ``session`` is one of this runtime's."""
         ...
 
-    def attach(self, session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
+    def attach(self, session: Any, label: Label, desk: Desk) -> Any:
         """Return what behaves as ``session`` and is measured.
 
-        ``start`` takes the session's facts as soon as they are known and returns the probe to measure with. Raises
-        ``ModelNameError`` when neither session nor label name the model.
+        ``desk`` is told the session's facts as soon as they are known. Raises ``ModelNameError`` when neither session
+        nor label name the model.
         """
         ...
 
@@ -159,6 +183,57 @@ class Runtime(Protocol):
     def predictor(self, session: Any) -> Predict:
         """Return what runs an unmeasured session once: a self-test is no inference of the host's."""
         ...
+
+    def request(self, factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
+        """Return what a call is about to load when it is one of this runtime's, else None."""
+        ...
+
+    def cached(self, session: Any) -> bool | None:
+        """Say whether a loaded session came from the runtime's cache of compiled models, None where it cannot know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where an adapter tells what it finds out.
+
+    ``start`` takes a session's facts and returns the probe to measure with, ``loaded`` takes a stage of its loading.
+    """
+
+    start: Callable[[Facts], Probe]
+    loaded: Callable[[Load], None]
+
+
+def sample_bytes(inputs: Iterable[tuple[Sequence[object], int]]) -> int | None:
+    """Return the bytes of one sample from each input's (declared shape, bytes an element), None where they vary.
+
+    A dimension that is not fixed is no positive int. The first one is the batch axis: open in all inputs, or 1 in all.
+    """
+    total, leading = 0, set()
+    for shape, element_bytes in inputs:
+        rest = [extent for extent in shape[1:] if isinstance(extent, int) and extent > 0]
+        if not shape or len(rest) < len(shape) - 1 or element_bytes <= 0:
+            return None
+        leading.add(1 if shape[0] == 1 else 0 if not isinstance(shape[0], int) or shape[0] <= 0 else shape[0])
+        total += math.prod(rest) * element_bytes
+    return total if leading in ({0}, {1}) else None
+
+
+def size_of(feed: Mapping[str, Any]) -> int:
+    """Return the bytes of a run's input tensors; text counts by its characters."""
+    return sum(_bytes_of(value) for value in feed.values())
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return sum(map(_text_length, value.flat)) if value.dtype.kind == "O" else int(value.nbytes)
+    if isinstance(value, str | bytes):
+        return len(value)
+    return sum(map(_bytes_of, value)) if isinstance(value, list | tuple) else np.asarray(value).nbytes
+
+
+def _text_length(item: object) -> int:
+    return len(item) if isinstance(item, str | bytes) else 0
 
 
 def module_version(module: str, session: object) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
-from device_sdk.errors import guard
+from device_sdk.contract.attributes import Route
+from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.runtimes.failures import classify
 from device_sdk.signals.recorder import Recorder
 
@@ -35,14 +37,24 @@ class Measure(Protocol):
         ...
 
 
+_ROUTES: Final = ("", *Route)
+_NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
+
+
 class MeasuredRun:
-    """One run of a measured callable."""
+    """One run of a measured callable.
 
-    __slots__ = ("_recorder", "_started_ns", "samples")
+    ``samples`` is how many it answers, ``route`` where ('' for not said), ``input_bytes`` what it was given; all may be
+    set until it ends.
+    """
 
-    def __init__(self, recorder: Recorder, samples: int) -> None:
+    __slots__ = ("_recorder", "_started_ns", "input_bytes", "route", "samples")
+
+    def __init__(self, recorder: Recorder, samples: int, route: str, input_bytes: int = 0) -> None:
         self._recorder = recorder
         self.samples = samples
+        self.route = route
+        self.input_bytes = input_bytes
         recorder.lane.enter()
         self._started_ns = recorder.perf_ns()
 
@@ -51,10 +63,13 @@ class MeasuredRun:
         elapsed_ns = self._recorder.perf_ns() - self._started_ns
         self._recorder.lane.leave(error)
         with guard("measuring a block"):
+            route = self.route if self.route in _ROUTES else ""
+            if route != self.route:
+                log_rationed(logging.WARNING, "route %r: %s", self.route, nearest(str(self.route), list(Route)))
             if error is None:
-                self._recorder.measured(elapsed_ns, self.samples)
+                self._recorder.measured(elapsed_ns, self.samples, route, self.input_bytes)
             else:
-                self._recorder.failed(elapsed_ns, classify(error), self.samples)
+                self._recorder.failed(elapsed_ns, classify(error), self.samples, route)
 
 
 _open_runs: ContextVar[tuple[MeasuredRun, ...]] = ContextVar("device_sdk_open_runs", default=())
@@ -64,12 +79,19 @@ _open_runs: ContextVar[tuple[MeasuredRun, ...]] = ContextVar("device_sdk_open_ru
 class CallableMeasure:
     """Measures blocks and functions for one recorder."""
 
-    def __init__(self, recorder: Recorder, samples: int) -> None:
+    def __init__(self, recorder: Recorder, samples: int, route: str = "") -> None:
         self._recorder = recorder
         self._samples = samples
+        self._route = route
+
+    def _run(self, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_ARGUMENTS) -> MeasuredRun:
+        size = 0
+        with guard("counting input bytes"):
+            size = sum(map(_bytes_of, args)) + sum(map(_bytes_of, kwargs.values()))
+        return MeasuredRun(self._recorder, self._samples, self._route, size)
 
     def __enter__(self) -> MeasuredRun:
-        run = MeasuredRun(self._recorder, self._samples)
+        run = self._run()
         _open_runs.set((*_open_runs.get(), run))
         return run
 
@@ -87,7 +109,7 @@ class CallableMeasure:
 
         @functools.wraps(function)
         def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            run = MeasuredRun(self._recorder, self._samples)
+            run = self._run(args, kwargs)
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
@@ -101,7 +123,7 @@ class CallableMeasure:
     def _measured_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         async def measured(*args: Any, **kwargs: Any) -> Any:
-            run = MeasuredRun(self._recorder, self._samples)
+            run = self._run(args, kwargs)
             try:
                 result = await function(*args, **kwargs)
             except BaseException as error:
@@ -113,10 +135,19 @@ class CallableMeasure:
         return measured
 
 
+def _bytes_of(value: object) -> int:
+    """Return the bytes of an array or of bytes, 0 for anything else."""
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    size = getattr(value, "nbytes", 0)
+    return size if isinstance(size, int) else 0
+
+
 class Unmeasured:
     """What ``Monitor.measure`` returns when the Monitor is disabled."""
 
-    samples = 1
+    def __init__(self) -> None:
+        self.samples, self.route, self.input_bytes = 1, "", 0
 
     def __enter__(self) -> Self:
         return self

@@ -42,7 +42,7 @@ _OPERATORS: Final = tuple(
         r"unresolved custom op: ([\w.:/-]+)",  # litert
         r"didn't find op for builtin opcode '([\w.:/-]+)'",  # litert
         r"does not support the following onnx operations: ([\w.:/-]+)",  # openvino
-        r"no conversion rule found for operations: ([\w.:/-]+)",  # openvino
+        r"no conversion rule found for operations: ([\w.:/]+(?:-(?!\d)[\w.:/]+)*)",  # openvino: without -<opset>
         r"unsupported operation of type: ([\w.:/-]+)",  # openvino's plugins
     )
 )
@@ -50,6 +50,8 @@ _BY_MESSAGE: Final[tuple[tuple[str, ErrorType], ...]] = (
     ("unexpected input data type", ErrorType.TYPE_MISMATCH),
     ("got value of type", ErrorType.TYPE_MISMATCH),
     ("element type", ErrorType.TYPE_MISMATCH),
+    ("could not convert string", ErrorType.TYPE_MISMATCH),
+    ("input must be a list of dictionaries or a single numpy array", ErrorType.TYPE_MISMATCH),
     ("invalid dimensions", ErrorType.SHAPE_MISMATCH),
     ("invalid rank", ErrorType.SHAPE_MISMATCH),
     ("shape mismatch", ErrorType.SHAPE_MISMATCH),
@@ -67,6 +69,7 @@ _BY_MESSAGE: Final[tuple[tuple[str, ErrorType], ...]] = (
     ("timed out", ErrorType.TIMEOUT),
     ("not implemented", ErrorType.UNSUPPORTED_OPERATOR),
     ("cannot load library", ErrorType.PROVIDER_FAILED),
+    ("cannot open shared object file", ErrorType.PROVIDER_FAILED),
     ("failed to load delegate", ErrorType.PROVIDER_FAILED),
     ("delegate failed", ErrorType.PROVIDER_FAILED),
     ("not registered in the openvino runtime", ErrorType.PROVIDER_FAILED),

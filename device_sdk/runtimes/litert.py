@@ -7,18 +7,33 @@ because an interpreter refuses to run while somebody holds one.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from device_sdk.contract.attributes import LoadStage
 from device_sdk.errors import guard
 from device_sdk.locks import SafeLock
-from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, distinct, module_version, name_of
+from device_sdk.runtimes.adapter import (
+    Desk,
+    Facts,
+    Label,
+    Predict,
+    Probe,
+    distinct,
+    module_version,
+    name_of,
+    sample_bytes,
+)
+from device_sdk.runtimes.loading import Load, Request, argument, load_error, path_in
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "litert"
+_DELEGATE: Final = "DELEGATE"
 _DEQUANTISED_ELEMENTS_MAX: Final = 1 << 16
 
 
@@ -28,11 +43,15 @@ def recognises(session: object) -> bool:
     return all(callable(getattr(session, name, None)) for name in members)
 
 
-def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> MeasuredProxy:
+def attach(session: Any, label: Label, desk: Desk) -> MeasuredProxy:
     """Return the interpreter, measured; its facts are asked when its tensors are allocated, or first needed."""
     name_of(label.path, label)  # a nameless model is said now, not at the first run
-    measured = _Interpreter(session, label, start)
-    members: dict[str, Any] = {"invoke": measured.invoke, "allocate_tensors": measured.allocate_tensors}
+    measured = _Interpreter(session, label, desk)
+    members: dict[str, Any] = {
+        "invoke": measured.invoke,
+        "allocate_tensors": measured.allocate_tensors,
+        "set_tensor": measured.set_tensor,
+    }
     if callable(getattr(session, "get_signature_runner", None)):
         members["get_signature_runner"] = measured.signature_runner
     return MeasuredProxy(session, members)
@@ -54,23 +73,59 @@ def predictor(session: Any) -> Predict:
     return predict
 
 
+def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
+    """Return what ``Interpreter(...)`` is about to load."""
+    if not isinstance(factory, type) or "Interpreter" not in {kind.__name__ for kind in factory.__mro__}:
+        return None
+    delegates = argument(args, kwargs, 2, "experimental_delegates") or ()
+    path = path_in(argument(args, kwargs, 0, "model_path"))
+    return Request(NAME, LoadStage.CREATE, path, tuple(map(_delegate_name, delegates)), kwargs)
+
+
+def cached(session: Any) -> bool | None:  # noqa: ARG001 - part of the interface
+    """Return None: the runtime does not say."""
+    return None
+
+
+def _delegate_name(delegate: Any) -> str:
+    """Return the file name of a delegate's library without its endings."""
+    library = str(getattr(getattr(delegate, "_library", None), "_name", "") or type(delegate).__name__)
+    return Path(library).name.partition(".")[0]
+
+
 class _Interpreter:
     """The measured members of one interpreter."""
 
-    def __init__(self, session: Any, label: Label, start: Callable[[Facts], Probe]) -> None:
+    def __init__(self, session: Any, label: Label, desk: Desk) -> None:
         self._session = session
         self._label = label
-        self._start = start
+        self._desk = desk
+        self._delegated = 0 if _allocated(session) else _delegate_nodes(session)
         self._lock = SafeLock()
         self._probe: Probe | None = None
         self._run: Callable[..., Any] | None = None
         self._feed: _Tensors | None = None
 
     def allocate_tensors(self) -> Any:
-        result = self._session.allocate_tensors()
+        perf_ns = time.perf_counter_ns
+        started = perf_ns()
+        try:
+            result = self._session.allocate_tensors()
+        except BaseException as error:
+            with guard("counting a failed load"):
+                self._tell(perf_ns() - started, load_error(error))
+            raise
         with guard("reading an interpreter"):
-            self._began()
+            elapsed_ns = perf_ns() - started
+            if self._probe is None:
+                self._began()
+                self._tell(elapsed_ns)
         return result
+
+    def _tell(self, elapsed_ns: int, error: str = "") -> None:
+        model, version, _ = name_of(self._label.path, self._label)
+        requested = self._label.requested or ("CPU",)
+        self._desk.loaded(Load(model, version, NAME, requested, LoadStage.COMPILE, elapsed_ns, error=error))
 
     def invoke(self) -> None:
         run = self._run
@@ -82,6 +137,15 @@ class _Interpreter:
                 self._session.invoke()
                 return
         run(None, self._feed, None)
+
+    def set_tensor(self, tensor_index: int, value: Any) -> None:
+        """Set a tensor; one of the wrong shape or type fails here, and counts as the failed run it ends in."""
+        try:
+            self._session.set_tensor(tensor_index, value)
+        except BaseException as error:
+            with guard("counting a failed run"):
+                self._began().failed(0, error)
+            raise
 
     def signature_runner(self, signature_key: str | None = None) -> Any:
         with guard("reading an interpreter"):
@@ -99,8 +163,8 @@ class _Interpreter:
         with self._lock:
             if self._probe is None:
                 session = self._session
-                facts = facts_of(session, self._label)
-                self._probe = self._start(facts)
+                facts = facts_of(session, self._label, self._delegated)
+                self._probe = self._desk.start(facts)
                 self._feed = _Tensors(session, facts.inputs, session.get_input_details())
                 answers = _Answers(session, session.get_output_details())
                 self._run = self._probe.bind(_inner(session, answers))
@@ -125,11 +189,11 @@ def _allocated(session: Any) -> bool:
     return True
 
 
-def facts_of(session: Any, label: Label) -> Facts:
-    """Return what a session says about itself."""
+def facts_of(session: Any, label: Label, delegated: int = 0) -> Facts:
+    """Return what a session says about itself; ``delegated`` as for ``_nodes``."""
     model, version, digest = name_of(label.path, label)
     inputs = session.get_input_details()
-    signature = list(inputs[0].get("shape_signature", inputs[0]["shape"])) if inputs else []
+    signature = _declared(inputs[0]) if inputs else []
     return Facts(
         model=model,
         version=version,
@@ -142,7 +206,55 @@ def facts_of(session: Any, label: Label) -> Facts:
         requested=label.requested or ("CPU",),
         model_path=label.path,
         digest=digest,
+        nodes=_nodes(session, label.requested[0] if label.requested else "", delegated),
+        sample_bytes=sample_bytes((_declared(item), np.dtype(item["dtype"]).itemsize) for item in inputs),
     )
+
+
+def _declared(item: Mapping[str, Any]) -> list[int]:
+    signature = item.get("shape_signature")
+    return [int(extent) for extent in (item["shape"] if signature is None or not len(signature) else signature)]
+
+
+def _operators(session: Any) -> list[Mapping[str, Any]]:
+    ask = getattr(session, "_get_ops_details", None)
+    return list(ask()) if callable(ask) else []
+
+
+def _delegate_nodes(session: Any) -> int:
+    return sum(item["op_name"] == _DELEGATE for item in _operators(session))
+
+
+def _nodes(session: Any, delegate: str, delegated: int) -> tuple[tuple[str, int], ...]:
+    """Return how many operators of the model the caller's delegate, XNNPACK and the plain kernels were given.
+
+    A delegate's node stands for the operators between its inputs and its outputs. The first ``delegated`` of these
+    nodes were there before tensors were allocated: the caller's delegate made them, XNNPACK comes with allocation.
+    """
+    operators = _operators(session)
+    plain = [item for item in operators if item["op_name"] != _DELEGATE]
+    makers = {int(tensor): at for at, item in enumerate(plain) for tensor in item["outputs"]}
+    counts: dict[str, int] = {}
+    for place, node in enumerate(item for item in operators if item["op_name"] == _DELEGATE):
+        name = delegate if delegate and place < delegated else "XNNPACK"
+        counts[name] = counts.get(name, 0) + len(_between(node, plain, makers))
+    left = len(plain) - sum(counts.values())
+    if left > 0 and operators:
+        counts["CPU"] = left
+    return tuple(counts.items())
+
+
+def _between(node: Mapping[str, Any], plain: list[Mapping[str, Any]], makers: Mapping[int, int]) -> set[int]:
+    """Return the operators that lead from a node's inputs to its outputs."""
+    given, found = {int(tensor) for tensor in node["inputs"]}, set()
+    open_tensors = [int(tensor) for tensor in node["outputs"]]
+    while open_tensors:
+        tensor = open_tensors.pop()
+        maker = makers.get(tensor)
+        if tensor not in given and maker is not None and maker not in found:
+            found.add(maker)
+            open_tensors += [int(item) for item in plain[maker]["inputs"]]
+    return found
 
 
 class _Tensors(Mapping[str, Any]):

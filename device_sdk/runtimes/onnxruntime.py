@@ -7,15 +7,30 @@ The package is never imported here: devices carry it under vendor names. All way
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from device_sdk.contract.attributes import LoadStage
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, module_version, name_of
+from device_sdk.runtimes.adapter import Desk, Facts, Label, Predict, Probe, module_version, name_of, sample_bytes
+from device_sdk.runtimes.loading import Request, argument, module_of, path_in
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "onnxruntime"
 _INT64_MAX: Final = 2**63 - 1
+_RECORD_PLACEMENT: Final = "session.record_ep_graph_assignment_info"
+_ELEMENT_BYTES: Final = {
+    f"tensor({name})": width
+    for width, names in {
+        1: "bool int8 uint8 float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz",
+        2: "float16 bfloat16 int16 uint16",
+        4: "float int32 uint32",
+        8: "double int64 uint64 complex64",
+        16: "complex128",
+    }.items()
+    for name in names.split()
+}
 _VIEWED_ELEMENTS_MAX: Final = 1 << 20
 """Largest ``OrtValue`` that is looked at."""
 
@@ -25,9 +40,9 @@ def recognises(session: object) -> bool:
     return all(callable(getattr(session, name, None)) for name in ("run", "get_inputs", "get_outputs"))
 
 
-def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> MeasuredProxy:
+def attach(session: Any, label: Label, desk: Desk) -> MeasuredProxy:
     """Return the session, measured."""
-    probe = start(facts_of(session, label))
+    probe = desk.start(facts_of(session, label))
     members = {"run": probe.bind(session.run, _all_outputs(session, probe.facts))}
     for name, measured in (
         ("run_with_iobinding", _measured_iobinding),
@@ -44,6 +59,27 @@ def predictor(session: Any) -> Predict:
     """Return what runs a session once, unmeasured."""
     names = [item.name for item in session.get_outputs()]
     return lambda feed: dict(zip(names, session.run(None, dict(feed)), strict=True))
+
+
+def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
+    """Return what ``InferenceSession(...)`` is about to load; it is asked to record which nodes each provider gets."""
+    if not isinstance(factory, type) or "InferenceSession" not in {kind.__name__ for kind in factory.__mro__}:
+        return None
+    asked = argument(args, kwargs, 2, "providers") or ()
+    requested = tuple(str(item[0] if isinstance(item, tuple) else item) for item in asked)
+    options, more = argument(args, kwargs, 1, "sess_options"), dict(kwargs)
+    if options is None and len(args) < 2:
+        module = sys.modules.get(module_of(factory).partition(".")[0])
+        make = getattr(module, "SessionOptions", None)
+        more["sess_options"] = options = make() if callable(make) else None
+    if hasattr(options, "add_session_config_entry"):
+        options.add_session_config_entry(_RECORD_PLACEMENT, "1")
+    return Request(NAME, LoadStage.CREATE, path_in(argument(args, kwargs, 0, "path_or_bytes")), requested, more)
+
+
+def cached(session: Any) -> bool | None:  # noqa: ARG001 - part of the interface
+    """Return None: the runtime does not say."""
+    return None
 
 
 def facts_of(session: Any, label: Label) -> Facts:
@@ -66,7 +102,21 @@ def facts_of(session: Any, label: Label) -> Facts:
         model_path=str(path) if path else None,
         digest=digest,
         nameable=_nameable(session, inputs),
+        nodes=_nodes(session),
+        sample_bytes=sample_bytes((item.shape, _ELEMENT_BYTES.get(item.type, 0)) for item in inputs),
     )
+
+
+def _nodes(session: Any) -> tuple[tuple[str, int], ...]:
+    """Return the nodes by provider; empty unless the session was asked to record them, and by builds that cannot."""
+    ask = getattr(session, "get_provider_graph_assignment_info", None)
+    counts: dict[str, int] = {}
+    try:
+        for part in ask() if callable(ask) else ():
+            counts[str(part.ep_name)] = counts.get(str(part.ep_name), 0) + len(part.get_nodes())
+    except Exception:  # noqa: BLE001 - the runtime's own error class: it was not asked to record
+        return ()
+    return tuple(counts.items())
 
 
 def _nameable(session: Any, inputs: list[Any]) -> tuple[str, ...]:

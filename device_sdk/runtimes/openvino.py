@@ -11,11 +11,24 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from device_sdk.contract.attributes import LoadStage
 from device_sdk.errors import guard
-from device_sdk.runtimes.adapter import Facts, Label, Predict, Probe, distinct, module_version, name_of
+from device_sdk.runtimes.adapter import (
+    Desk,
+    Facts,
+    Label,
+    Predict,
+    Probe,
+    distinct,
+    module_version,
+    name_of,
+    sample_bytes,
+)
+from device_sdk.runtimes.loading import Request, argument, module_of, path_in
 from device_sdk.runtimes.proxy import MeasuredProxy
 
 NAME: Final = "openvino"
+_NOT_EXECUTED: Final = ("Input", "Output", "Const")
 
 
 def recognises(session: object) -> bool:
@@ -26,14 +39,37 @@ def recognises(session: object) -> bool:
     )
 
 
-def attach(session: Any, label: Label, start: Callable[[Facts], Probe]) -> Any:
+def attach(session: Any, label: Label, desk: Desk) -> Any:
     """Return the session, measured."""
     if hasattr(session, "create_infer_request"):
-        return _measured_model(session, start(facts_of(session, label)))
+        return _measured_model(session, desk.start(facts_of(session, label)))
     if hasattr(session, "wait_all"):
-        probe = start(facts_of(session[0].get_compiled_model(), label))
-        return MeasuredQueue(session, probe)
-    return _measured_request(session, start(facts_of(session.get_compiled_model(), label)))
+        return MeasuredQueue(session, desk.start(facts_of(session[0].get_compiled_model(), label)))
+    probe = desk.start(facts_of(session.get_compiled_model(), label))
+    return _measured_request(session, probe, _bound(probe))
+
+
+def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
+    """Return what ``Core.read_model``, ``compile_model`` (the function too) or ``import_model`` is about to load."""
+    name = getattr(factory, "__name__", "")
+    if module_of(factory).partition(".")[0] != NAME or name not in ("read_model", "compile_model", "import_model"):
+        return None
+    path = path_in(argument(args, kwargs, 0, "model"))
+    if name == "read_model":
+        return Request(NAME, LoadStage.READ, path, (), kwargs)
+    device = str(argument(args, kwargs, 1, "device_name") or "AUTO")
+    stage = LoadStage.COMPILE if name == "compile_model" and path is None else LoadStage.CREATE
+    return Request(NAME, stage, path, (device,), kwargs)
+
+
+def cached(session: Any) -> bool | None:
+    """Say whether the runtime took a compiled model from its cache; not every device tells."""
+    if not hasattr(session, "get_property"):
+        return None
+    with guard("reading whether the model was cached"):
+        if "LOADED_FROM_CACHE" in session.get_property("SUPPORTED_PROPERTIES"):
+            return bool(session.get_property("LOADED_FROM_CACHE"))
+    return None
 
 
 def predictor(session: Any) -> Predict:
@@ -67,7 +103,28 @@ def facts_of(compiled: Any, label: Label) -> Facts:
         requested=label.requested or devices,
         model_path=label.path,
         digest=digest,
+        nodes=_nodes(compiled, devices),
+        sample_bytes=sample_bytes(_declared(port) for port in compiled.inputs),
     )
+
+
+def _nodes(compiled: Any, devices: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Return how many nodes the device executes; where several devices share a model the runtime does not tell."""
+    if len(devices) != 1 or not hasattr(compiled, "get_runtime_model"):
+        return ()
+    with guard("counting a model's nodes"):
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+        return ((devices[0], sum(node.get_rt_info()["layerType"].astype(str) not in _NOT_EXECUTED for node in nodes)),)
+    return ()
+
+
+def _declared(port: Any) -> tuple[list[object], int]:
+    """Return a port's shape (None where it is open) and the bytes of an element."""
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return [], 0
+    extents: list[object] = [None if extent.is_dynamic else extent.get_length() for extent in shape]
+    return extents, int(port.get_element_type().size)
 
 
 def _leading_axis_is_batch(ports: Sequence[Any]) -> bool:
@@ -95,12 +152,13 @@ def _devices(compiled: Any) -> tuple[str, ...]:
 
 def _measured_model(compiled: Any, probe: Probe) -> Any:
     base: Any = type(compiled)
+    run = _bound(probe)
 
     class MeasuredModel(base):  # type: ignore[misc]
         """A compiled model whose requests are measured."""
 
         def create_infer_request(self) -> Any:
-            return _measured_request(super().create_infer_request(), probe)
+            return _measured_request(super().create_infer_request(), probe, run)
 
     return _named_as(MeasuredModel, base)(compiled, getattr(compiled, "_weights", None))
 
@@ -110,9 +168,13 @@ def _named_as(kind: Any, base: Any) -> Any:
     return kind
 
 
-def _measured_request(request: Any, probe: Probe) -> Any:
+def _bound(probe: Probe) -> Callable[..., Any]:
+    """Return the one measured way of all synchronous runs of a model, whichever request they are on."""
+    return probe.bind(lambda _names, _feed, call: _Answer(call()))
+
+
+def _measured_request(request: Any, probe: Probe, run: Callable[..., Any]) -> Any:
     base: Any = type(request)
-    run = probe.bind(lambda _names, _feed, call: _Answer(call()))
 
     class MeasuredRequest(base):  # type: ignore[misc]
         """An infer request that is measured; an asynchronous run when it is waited for or its callback comes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics as m
-from device_sdk.contract.attributes import Phase
+from device_sdk.contract.attributes import Phase, StartupFrom
 from device_sdk.points import AttributePairs, Points
 from device_sdk.signals import NAME_LENGTH_MAX, Feature, Output
 from device_sdk.signals.categories import CategoryTable
@@ -25,14 +26,23 @@ class Summary(Protocol):
         """Add this window's points and start anew."""
 
 
+def model_of(run: AttributePairs) -> tuple[str, str]:
+    """Return (name, version) of the model that run attributes are of."""
+    names = dict(run)
+    return str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
+
+
 class ModelInputs:
     """Input features of one model and version, whatever runtimes and sessions run it."""
 
     def __init__(self, model: str, version: str) -> None:
+        self.model = model
         self.identity: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version))
         self.tables: dict[str, FeatureTable] = {}
         self.categories: dict[str, CategoryTable] = {}
         self.folded_samples = 0
+        self._sizes: dict[str, int] = {}
+        self._startups: list[Mapping[StartupFrom, int]] = []  # appended by callers' threads
 
     def table(self, name: str, features: tuple[Feature, ...]) -> FeatureTable | None:
         """Return the table of one input, None for other features than the model's first session decided on."""
@@ -53,11 +63,27 @@ class ModelInputs:
         known = {one.name for table in tables for one in table.features}
         return not known.isdisjoint(feature.name for feature in features)
 
+    def add_size(self, size_bytes: int, route: str = "") -> None:
+        """Add bytes of input tensors that were handed to the runtime."""
+        if size_bytes:
+            self._sizes[route] = self._sizes.get(route, 0) + size_bytes
+
+    def started(self, times_ns: Mapping[StartupFrom, int]) -> None:
+        """Note how long this model's first answer took, to be told once."""
+        self._startups.append(times_ns)
+
     def emit(self, points: Points) -> None:
         """Add this window's points and start anew."""
         if self.folded_samples:
             points.add(m.SIGNAL_SAMPLES.name, self.folded_samples, self.identity)
             self.folded_samples = 0
+        for route, size_bytes in self._sizes.items():
+            points.add(m.INPUT_SIZE.name, size_bytes, _with_route(self.identity, route))
+        self._sizes = {}
+        for since, duration_ns in self._startups.pop().items() if self._startups else ():
+            once = DurationHistogram()
+            once.add(np.array([duration_ns]))
+            points.add(m.STARTUP_DURATION.name, once.take(), (*self.identity, (a.STARTUP_FROM, str(since))))
         for table in self.tables.values():
             for feature, histogram, states in table.take():
                 named = (*self.identity, (a.FEATURE_NAME, feature.name))
@@ -139,13 +165,22 @@ class ModelRuns:
         self.identity = identity
         self.inputs = inputs
         self.outputs: dict[str, Summary] = {}
+        self.sessions = 0
         self._durations: dict[tuple[Phase, str], DurationHistogram] = {}
-        self._samples: dict[str, int] = {}
+        self._samples: dict[tuple[str, str], int] = {}
+        self._placement: tuple[str, tuple[tuple[str, int], ...]] = ("", ())
         self._busy_ns = self._slowest_ns = 0
         self.total_runs = 0
 
-    def add_runs(self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "") -> None:
-        """Add runs that took so long and answered so many samples, all of one phase and error type ('' for none)."""
+    def place(self, requested: str, nodes: tuple[tuple[str, int], ...]) -> None:
+        """Tell in every window, while a session lives, how many graph nodes each provider has."""
+        if any(key == a.PROVIDER_NAME for key, _ in self.identity):  # not of models that are counted together
+            self._placement = (requested, nodes)
+
+    def add_runs(
+        self, durations_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "", route: str = ""
+    ) -> None:
+        """Add runs of one phase, error type and route ('' for none): how long they took, what they answered."""
         key = (phase, error)
         histogram = self._durations.get(key)
         if histogram is None:
@@ -154,7 +189,7 @@ class ModelRuns:
         self._busy_ns += int(durations_ns.sum())
         self._slowest_ns = max(self._slowest_ns, int(durations_ns.max(initial=0)))
         self.total_runs += len(durations_ns)
-        kind = str(error).partition(" ")[0]
+        kind = (str(error).partition(" ")[0], route)
         self._samples[kind] = self._samples.get(kind, 0) + samples
 
     def take_load(self) -> tuple[int, int]:
@@ -167,16 +202,24 @@ class ModelRuns:
         """Add this window's points and start anew."""
         for (phase, error), histogram in self._durations.items():
             attributes = (*self.identity, (a.INFERENCE_PHASE, str(phase)))
-            points.add(m.INFERENCE_DURATION.name, histogram.take(), _with_error(attributes, error))
-        for error, count in self._samples.items():
+            points.add(m.INFERENCE_DURATION.name, histogram.take(), with_error(attributes, error))
+        for (error, route), count in self._samples.items():
             if count:
-                points.add(m.INFERENCE_SAMPLES.name, count, _with_error(self.identity, error))
-                self._samples[error] = 0
+                points.add(m.INFERENCE_SAMPLES.name, count, _with_route(with_error(self.identity, error), route))
+                self._samples[error, route] = 0
+        requested, nodes = self._placement
+        for provider, count in nodes if self.sessions else ():
+            named = tuple((key, provider if key == a.PROVIDER_NAME else value) for key, value in self.identity)
+            points.add(m.NODE_COUNT.name, count, (*named, (a.PROVIDER_REQUESTED, requested)))
         for output in self.outputs.values():
             output.emit(points, self.identity)
 
 
-def _with_error(attributes: AttributePairs, error: str) -> AttributePairs:
+def _with_route(attributes: AttributePairs, route: str) -> AttributePairs:
+    return (*attributes, (a.INFERENCE_ROUTE, str(route))) if route else attributes
+
+
+def with_error(attributes: AttributePairs, error: str) -> AttributePairs:
     """Add the error: an ``ErrorType``, for an unsupported operator followed by a space and the operator's name."""
     if not error:
         return attributes

@@ -21,6 +21,7 @@ from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
 from device_sdk.locks import SafeLock
 from device_sdk.signals import Signals
+from device_sdk.signals.adapter import Adapter
 from device_sdk.signals.captures import read_batch
 from device_sdk.signals.inputs import input_captures
 from device_sdk.signals.lane import Lane
@@ -32,21 +33,6 @@ from device_sdk.signals.sampling import Sampling
 _PENDING_MAX: Final = 8192
 _PLAIN_MAX: Final = 32_768
 _IDLE_GAP: Final = 1023
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """What a runtime's module tells the recorder: names of inputs and outputs, and how to read errors and batches.
-
-    A result is a sequence in the order of the outputs, or a mapping by their names. ``samples_of(feed, result)`` gets
-    no result (None) when the run raised. ``classify`` returns an ``ErrorType``, for an unsupported operator followed by
-    a space and the operator's name.
-    """
-
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-    classify: Callable[[BaseException | str], str]
-    samples_of: Callable[[Mapping[str, Any], Sequence[Any] | Mapping[str, Any] | None], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +62,14 @@ class Recorder:
         on_full: Callable[[Recorder, bool], bool] = lambda _recorder, _must: False,
         wake: Callable[[], None] = lambda: None,
         open_lane: Callable[[], Lane] = Lane,
+        on_answer: Callable[[], None] | None = None,
     ) -> None:
         self.runs = runs
         self.signals = signals
         self.sampling = sampling or Sampling(None)
         self.retired = False
         self.perf_ns = perf_ns
-        self._rings = Rings(runs, self.sampling, perf_ns)
+        self.rings = Rings(runs, self.sampling, perf_ns)
         self._rows_max = rows_max
         self._on_full = on_full
         self._wake = wake
@@ -96,21 +83,26 @@ class Recorder:
         self._planned = False
         self._phase = Phase.FIRST
         self._answer_at: Any = None
+        self._on_answer: Callable[[], None] | None = on_answer
 
     # --- on the caller's thread ---------------------------------------------------------------------------------
 
-    def failed(self, elapsed_ns: int, error: str, samples: int) -> None:
+    def failed(self, elapsed_ns: int, error: str, samples: int, route: str | None = None) -> None:
         """Count a run that raised."""
-        self._append(elapsed_ns, samples, error)
+        self._append(elapsed_ns, samples, error, route)
 
-    def measured(self, elapsed_ns: int, samples: int) -> None:
+    def measured(self, elapsed_ns: int, samples: int, route: str | None = None, input_bytes: int = 0) -> None:
         """Count a run of a callable, tensors unseen."""
-        self._append(elapsed_ns, samples, "")
+        self._append(elapsed_ns, samples, "", route, input_bytes)
         self._phase = Phase.STEADY
 
-    def _append(self, elapsed_ns: int, samples: int, error: str) -> None:
-        self._rings.pending.append((elapsed_ns, samples, self._phase, str(error)))
-        if len(self._rings.pending) >= _PENDING_MAX:
+    def _append(self, elapsed_ns: int, samples: int, error: str, route: str | None = None, size: int = 0) -> None:
+        if self._on_answer is not None and not error:
+            tell, self._on_answer = self._on_answer, None
+            tell()
+        route = self.rings.route if route is None else route
+        self.rings.pending.append((elapsed_ns, samples, self._phase, str(error), route, size))
+        if len(self.rings.pending) >= _PENDING_MAX:
             self._on_full(self, True)
 
     def bind(
@@ -121,7 +113,7 @@ class Recorder:
         Whatever ``inner`` returns or raises passes through untouched; a fault of the measuring is swallowed. ``names``
         is what ``inner`` is asked for where the caller asks for None.
         """
-        perf_ns, plain, other = self.perf_ns, self._rings.plain.append, self.watcher(adapter)
+        perf_ns, plain, other = self.perf_ns, self.rings.plain.append, self.watcher(adapter)
         first_input = adapter.inputs[0] if adapter.inputs else ""
         left = 0  # runs to leave out before the next copy
         lane = self._open_lane()
@@ -184,20 +176,19 @@ class Recorder:
             left: int, end_ns: int, elapsed: int, names: Any, feed: Mapping[str, Any], result: Sequence[Any]
         ) -> tuple[int, Any]:
             nonlocal quick
-            if self._planned and (left or not self._rings.mask or sampling.level is SignalLevel.OFF):
+            if self._planned and (left or not self.rings.mask or sampling.level is SignalLevel.OFF):
                 samples = adapter.samples_of(feed, result)
-                asked = names or adapter.outputs
-                error = self._fault(_by_name(asked, result), samples) if sampling.looks else ""
+                error = self._fault(adapter.by_name(names, result), samples) if sampling.looks else ""
                 self._append(elapsed, samples, error)
-                left = left - 1 if left else sampling.gap() if self._rings.mask else _IDLE_GAP
+                left = left - 1 if left else sampling.gap() if self.rings.mask else _IDLE_GAP
             else:
                 row = feed.get(first_input)
                 if quick is None or not self._copy_one(quick, end_ns, elapsed, names, row, result):
                     quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
-                left = sampling.gap() if self._rings.mask else _IDLE_GAP
-            if len(self._rings.plain) >= _PLAIN_MAX // 2:
+                left = sampling.gap() if self.rings.mask else _IDLE_GAP
+            if len(self.rings.plain) >= _PLAIN_MAX // 2:
                 self._wake()
-                if len(self._rings.plain) >= _PLAIN_MAX:
+                if len(self.rings.plain) >= _PLAIN_MAX:
                     self._on_full(self, True)
             return left, self._answer_at if sampling.looks else None
 
@@ -210,7 +201,7 @@ class Recorder:
                 return False
         except AttributeError:  # a list
             return False
-        rings, out_ring, in_ring = self._rings, quick.out_ring, quick.in_ring
+        rings, out_ring, in_ring = self.rings, quick.out_ring, quick.in_ring
         if out_ring is not None and result[quick.out_at].shape != quick.out_shape:
             return False
         if rings.copied() >= rings.limit and not self._on_full(self, False):
@@ -253,7 +244,7 @@ class Recorder:
         """Record any run that succeeded; return what the quick way needs when this run's shapes suit it."""
         samples = adapter.samples_of(feed, result)
         asked = list(names) if names else list(adapter.outputs)
-        outputs = _by_name(asked, result)
+        outputs = adapter.by_name(names, result)
         with self._plan_lock, guard("planning what to watch"):  # of two first runs the second waits for the plan
             if not self._planned:
                 try:
@@ -265,20 +256,20 @@ class Recorder:
         self._phase = Phase.STEADY
         if error:
             self.sampling.answer_broken()
-        if self._rings.mask and error != ErrorType.EMPTY_OUTPUT:
+        if self.rings.mask and error != ErrorType.EMPTY_OUTPUT:
             self._copy_batch(end_ns, feed, outputs, samples)
-        watched = self._rings.outputs[0].name if self._rings.outputs else None
+        watched = self.rings.outputs[0].name if self.rings.outputs else None
         places: Sequence[Any] = asked if outputs is result else range(len(asked))
         places_by_name = dict(zip(asked, places, strict=True))
         self._answer_at = places_by_name.get(watched) if watched is not None else None
-        if samples != 1 or not self._rings.mask:
+        if samples != 1 or not self.rings.mask:
             return None
         usual = names[:] if names else names  # the caller may change its list
         return self._quick_way(usual, places_by_name, feed, outputs, adapter.inputs)
 
     def _fault(self, outputs: Mapping[str, Any], samples: int) -> str:
         """Return the error type of a run with a watched output that is no answer, '' for a sound one."""
-        return next((fault for each in self._rings.outputs if (fault := each.fault(outputs))), "") if samples else ""
+        return next((fault for each in self.rings.outputs if (fault := each.fault(outputs))), "") if samples else ""
 
     def _plan(self, feed: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Look at the first successful run and lay out the rings; what cannot be watched is said once in the log."""
@@ -286,7 +277,7 @@ class Recorder:
         watched, more = output_captures(outputs, self.signals)
         for complaint in (*complaints, *more):
             log_rationed(logging.WARNING, "%s", complaint)
-        self._rings.lay_out(inputs, watched, self._rows_max)
+        self.rings.lay_out(inputs, watched, self._rows_max)
 
     def _quick_way(
         self,
@@ -297,13 +288,13 @@ class Recorder:
         input_names: Sequence[str],
     ) -> _Quick | None:
         first = feed.get(input_names[0]) if input_names else None
-        if not isinstance(first, np.ndarray) or len(self._rings.inputs) > 1 or len(self._rings.outputs) > 1:
+        if not isinstance(first, np.ndarray) or len(self.rings.inputs) > 1 or len(self.rings.outputs) > 1:
             return None
-        captured = self._rings.inputs[0] if self._rings.inputs else None
+        captured = self.rings.inputs[0] if self.rings.inputs else None
         if captured is not None and (captured.name != input_names[0] or not captured.is_one_row(first)):
             return None
         answer, place = None, None
-        watched = self._rings.outputs[0] if self._rings.outputs else None
+        watched = self.rings.outputs[0] if self.rings.outputs else None
         if watched is not None:
             answer = outputs.get(watched.name)
             if not isinstance(answer, np.ndarray) or not watched.is_one_row(answer):
@@ -324,7 +315,7 @@ class Recorder:
 
         A capture whose tensor is absent from this run, or not what was planned, has a hole there.
         """
-        level, rings = self.sampling.level, self._rings
+        level, rings = self.sampling.level, self.rings
         if level is SignalLevel.OFF:
             return
         seen = feed if level is SignalLevel.FULL else None
@@ -360,11 +351,11 @@ class Recorder:
 
     def backlog(self) -> int:
         """Return how many rows and runs wait for the fold."""
-        return self._rings.backlog()
+        return self.rings.backlog()
 
     def discard(self) -> None:
         """Forget what was recorded (a forked child leaves it to its parent)."""
-        self._rings.discard()
+        self.rings.discard()
         self._plan_lock, self._overrun_lock = SafeLock(), SafeLock()
         self._overrun = 0
 
@@ -376,13 +367,9 @@ class Recorder:
 
     def fold(self, pause: Callable[[], None] | None = None) -> None:
         """Fold everything recorded so far, by one thread at a time; see ``Rings.fold``."""
-        for capture in self._rings.inputs:
+        for capture in self.rings.inputs:
             if capture.missed:
                 with self._overrun_lock:
                     missed, capture.missed = capture.missed, 0
                 capture.count_missing(missed)
-        self._rings.fold(pause)
-
-
-def _by_name(asked: Sequence[str], result: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
-    return result if isinstance(result, Mapping) else dict(zip(asked, result, strict=False))
+        self.rings.fold(pause)

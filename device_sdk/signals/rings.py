@@ -22,6 +22,8 @@ FOLD_ROWS: Final = 256
 """Most rows folded in one go: more would hold the interpreter lock longer, fewer would cost more a row."""
 NOTHING: Final = -1
 """Stands for a duration that was not taken: only the first row of a batch carries the cost of copying it."""
+_ANSWERED: Final = (ErrorType.NAN_OUTPUT, ErrorType.EMPTY_OUTPUT)
+"""Failures that the model itself made out of a run that did not raise."""
 _RING_BYTES: Final = 256 * 1024
 _IN_FLIGHT_MAX: Final = 32
 _FACTS: Final = struct.Struct("qqqq")
@@ -29,6 +31,10 @@ _MARGINAL_ROWS: Final = 128
 _TYPICAL: Final = 63
 _RATE_RUNS: Final = 512
 _RATE_NS: Final = 1_000_000_000
+
+
+Pending = tuple[int, int, Phase, str, str, int]
+"""ns, samples, phase, error type, route and further input bytes of a run."""
 
 
 class Rings:
@@ -41,8 +47,14 @@ class Rings:
         self.plain: array[int] = array("q")
         """ns of steady runs of one sample."""
         self._facts = bytearray()  # plain bytes: a list of tuples would have the host's garbage collector run
-        self.pending: list[tuple[int, int, Phase, str]] = []
-        """(ns, samples, phase, error type) of any other run."""
+        self.pending: list[Pending] = []
+        """Any other run."""
+        self.sizes: array[int] = array("q")
+        """Input bytes of runs, where they are not the same for every sample."""
+        self.sample_bytes = 0
+        """Input bytes of a sample, where they are the same for every one."""
+        self.route = ""
+        """Where runs are answered, '' when nobody said so."""
         self.inputs: list[Capture] = []
         self.outputs: list[Capture] = []
         self.mask = 0
@@ -79,7 +91,7 @@ class Rings:
 
     def discard(self) -> None:
         """Forget what was recorded."""
-        for waiting in (self._facts, self.plain, self.pending):
+        for waiting in (self._facts, self.plain, self.pending, self.sizes):
             del waiting[:]
 
     def fold(self, pause: Callable[[], None] | None = None) -> None:
@@ -93,20 +105,36 @@ class Rings:
         del self.plain[: len(plain)]
         plain_ns = np.frombuffer(plain, dtype=np.int64)
         if plain:
-            self._runs.add_runs(plain_ns, len(plain), Phase.STEADY)
+            self._add(plain_ns, len(plain), Phase.STEADY)
         pending = self.pending[:]
         del self.pending[: len(pending)]
-        groups: dict[tuple[Phase, str], list[tuple[int, int]]] = {}
-        for elapsed, samples, phase, error in pending:
-            groups.setdefault((phase, error), []).append((elapsed, samples))
-        for (phase, error), members in groups.items():
-            elapsed_ns = np.array([elapsed for elapsed, _ in members], dtype=np.int64)
-            self._runs.add_runs(elapsed_ns, sum(s for _, s in members), phase, error)
-        typical = plain[:_TYPICAL].tolist() or durations or [elapsed for elapsed, _, _, _ in pending[:_TYPICAL]]
+        self._fold_pending(pending)
+        sizes = self.sizes[:]
+        del self.sizes[: len(sizes)]
+        self._runs.inputs.add_size(sum(sizes), self.route)
+        typical = plain[:_TYPICAL].tolist() or durations or [run[0] for run in pending[:_TYPICAL]]
         runs = len(plain) + len(pending) + len(durations)
-        run_ns = sum(durations) + sum(elapsed for elapsed, _, _, _ in pending) + (int(plain_ns.sum()) if plain else 0)
+        run_ns = sum(durations) + sum(run[0] for run in pending) + (int(plain_ns.sum()) if plain else 0)
         self._sampling.used(runs, run_ns, copy_ns)
         self._choose(typical, tensors_ns, runs)
+
+    def _fold_pending(self, pending: list[Pending]) -> None:
+        groups: dict[tuple[Phase, str, str], list[tuple[int, int]]] = {}
+        for elapsed, samples, phase, error, route, size_bytes in pending:
+            groups.setdefault((phase, error, route), []).append((elapsed, samples))
+            self._runs.inputs.add_size(size_bytes, route)
+        for (phase, error, route), members in groups.items():
+            elapsed_ns = np.array([elapsed for elapsed, _ in members], dtype=np.int64)
+            self._add(elapsed_ns, sum(samples for _, samples in members), phase, error, route)
+
+    def _add(
+        self, elapsed_ns: NDArray[np.int64], samples: int, phase: Phase, error: str = "", route: str | None = None
+    ) -> None:
+        """Count runs and, of those that were answered, the bytes they were given."""
+        route = self.route if route is None else route
+        self._runs.add_runs(elapsed_ns, samples, phase, error, route)
+        if self.sample_bytes and (not error or error in _ANSWERED):
+            self._runs.inputs.add_size(samples * self.sample_bytes, route)
 
     def _fold_copied(self, rows: int, pause: Callable[[], None] | None) -> tuple[list[int], int, float | None]:
         """Fold copied rows; return durations of their runs, ns of copying, and ns that the tensors of one run cost."""
@@ -158,7 +186,7 @@ class Rings:
         else:
             good, bad = elapsed[timed & answered], elapsed[timed & ~answered]
         if len(good):
-            self._runs.add_runs(good, len(good), Phase.STEADY)
+            self._add(good, len(good), Phase.STEADY)
         if len(bad):
-            self._runs.add_runs(bad, len(bad), Phase.STEADY, ErrorType.NAN_OUTPUT)
+            self._add(bad, len(bad), Phase.STEADY, ErrorType.NAN_OUTPUT)
             self._sampling.answer_broken()

@@ -613,13 +613,14 @@ def test_the_seventeenth_model_is_counted_as_other(bench: Any, digits: Any) -> N
     assert counts[a.OTHER] == 2
 
 
-def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(bench: Any, digits: Any) -> None:
+def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(bench: Any, tmp_path: Path) -> None:
     world = bench(
         signals=Signals(features=STATISTICS),
         resource={"edge.device.tier": "a", "edge.label.line": "7", "host.name": "secret", "edge.flags": ["b=1", "a=0"]},
         device_id="cam-1",
     )
-    wrapped = world.monitor.wrap(digits)
+    path = classifier(tmp_path / "digits.onnx")
+    wrapped = world.monitor.load(onnxruntime.InferenceSession, str(path), providers=["CPUExecutionProvider"])
     for count in (1, 1, 3):
         wrapped.run(None, {"x": rows(count)})
     with pytest.raises(Exception, match="dimensions"):
@@ -657,6 +658,7 @@ def test_everything_sent_is_in_the_contract_with_its_kind_unit_and_attributes(be
                     if row.kind is Kind.EXPLICIT:
                         assert tuple(point.explicit_bounds) == row.bounds
     assert seen >= {row.name for row in BY_NAME.values() if not row.reserved} - {
+        "edge.startup.duration",
         "edge.output.value",
         "edge.input.categories",
         "edge.output.outcomes",

@@ -145,7 +145,7 @@ def test_a_run_that_nobody_waited_for_is_recorded_by_the_next(bench: Any, compil
 
 @pytest.mark.parametrize(
     ("feed", "word"),
-    [({"nobody": rows(1)}, "_OTHER"), ({0: rows(1, 3)}, "shape_mismatch"), ({0: "text"}, "_OTHER")],
+    [({"nobody": rows(1)}, "_OTHER"), ({0: rows(1, 3)}, "shape_mismatch"), ({0: "text"}, "type_mismatch")],
 )
 @pytest.mark.parametrize("way", ["model", "request", "async"])
 def test_failures_arrive_unchanged_and_are_counted(bench: Any, compiled: Any, feed: Any, word: str, way: str) -> None:

@@ -23,9 +23,10 @@ from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Points, S
 from device_sdk.privacy import Gate
 from device_sdk.privacy.aggregate import merged, observations
 from device_sdk.sending.otlp import Encoder
+from device_sdk.signals.adapter import Adapter
 from device_sdk.signals.grids import feature_edges
 from device_sdk.signals.models import ModelInputs, ModelRuns
-from device_sdk.signals.recorder import Adapter, Recorder
+from device_sdk.signals.recorder import Recorder
 
 MODEL = ((a.MODEL_NAME, "m"), (a.MODEL_VERSION, "1"))
 RUN = (*MODEL, (a.RUNTIME_NAME, "callable"))

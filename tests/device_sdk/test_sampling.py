@@ -15,8 +15,9 @@ from device_sdk import ConfigError, Feature, Monitor, Signals
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import Phase, SignalLevel
 from device_sdk.points import Points
+from device_sdk.signals.adapter import Adapter
 from device_sdk.signals.models import ModelInputs, ModelRuns
-from device_sdk.signals.recorder import Adapter, Recorder
+from device_sdk.signals.recorder import Recorder
 from device_sdk.signals.sampling import COUNTING_NS, SAMPLES_PER_S, STRIDE_MAX, Sampling
 
 MICROSECOND = 1000.0
