@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 
+from device_sdk.cli.synthetic import WIDTH, Synthetic
 from device_sdk.config import Config
 from device_sdk.errors import ConfigError
 from device_sdk.monitor import Monitor
@@ -25,8 +25,6 @@ from device_sdk.testing import MemorySink, connect
 _IDENTITY_FILES: Final = ("installation.json", "boot.json")
 _RUNS_MIN: Final = 30
 _RUNS_MAX: Final = 2000
-_WIDTH: Final = 64
-"""Columns of a synthetic input, and the most that a dimension without a size gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def _infer(monitor: Monitor, signals: Signals, model_file: Path | None, runs: in
         feed = {item.name: _tensor(item.type, item.shape, random) for item in session.get_inputs()}
         wrapped: Any = monitor.wrap(session)
     else:
-        synthetic = _Synthetic(signals, random)
+        synthetic = Synthetic(signals, random)
         feed = synthetic.feed
         wrapped = monitor.wrap(synthetic, model="example", version="1", signals=signals)
     for _ in range(min(runs, _RUNS_MAX)):
@@ -103,45 +101,9 @@ def _session(model_file: Path) -> Any:
 
 def _tensor(kind: str, shape: Sequence[object], random: np.random.Generator) -> Any:
     """Return a synthetic tensor of an ONNX type and shape; a dimension without a size is 1 first, else 64."""
-    sizes = [extent if isinstance(extent, int) else (1 if at == 0 else _WIDTH) for at, extent in enumerate(shape)]
+    sizes = [extent if isinstance(extent, int) else (1 if at == 0 else WIDTH) for at, extent in enumerate(shape)]
     if "string" in kind:
         return np.full(sizes, "synthetic", dtype=object)
     types = {"float": "f4", "double": "f8", "float16": "f2", "bool": "?"}
     name = kind.removeprefix("tensor(").removesuffix(")")
     return random.random(sizes).astype(types[name]) if name in types else np.zeros(sizes, dtype=name)
-
-
-class _Synthetic:
-    """Stands for a model that was not given: inputs as the declaration names them, answers of a classifier."""
-
-    def __init__(self, signals: Signals, random: np.random.Generator) -> None:
-        columns = [feature.column or 0 for feature in signals.features]
-        width = max([_WIDTH if signals.features else 4, *(column + 1 for column in columns)])
-        names = dict.fromkeys(feature.input or "input" for feature in signals.features) or {"input": None}
-        self.feed = {name: np.zeros((1, width), dtype=np.float32) for name in names}
-        self._outputs = (signals.output_name or "output",)
-        self._wide = 1 if signals.output == "value" else max(2, len(signals.classes) or 10)
-        self._random = random
-
-    def get_inputs(self) -> list[Any]:
-        return [_Tensor(name, tensor.shape) for name, tensor in self.feed.items()]
-
-    def get_outputs(self) -> list[Any]:
-        return [_Tensor(name, (1, self._wide)) for name in self._outputs]
-
-    def get_modelmeta(self) -> Any:
-        return SimpleNamespace(version=1)
-
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
-
-    def run(self, _names: object, _feed: object, _options: object = None) -> list[Any]:
-        answer = self._random.dirichlet(np.full(self._wide, 0.3)) if self._wide > 1 else self._random.random(1)
-        return [answer[None].astype(np.float32)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    name: str
-    shape: tuple[int, ...]
-    type: str = "tensor(float)"

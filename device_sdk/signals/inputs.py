@@ -165,7 +165,7 @@ def _misfit(feature: Feature, name: str, numeric: Mapping[str, NDArray[Any]], te
     if feature.kind == CATEGORY and any(isinstance(value, str) for value in feature.categories):
         return f"input {name!r} holds numbers: give its categories as numbers or booleans"
     if feature.kind in PATCH_KINDS and plane_of(shape) is None:
-        return f"input {name!r} has samples of shape {shape}, which is no image of at least 3 x 3 and 4 channels"
+        return f"input {name!r} has samples of shape {shape}, no image of at least 3 x 3 pixels, at most 4 channels"
     if feature.kind == PROJECTION and (feature.projections or 0) > size:
         return f"input {name!r} has {size} elements, so at most as many projections"
     return ""

@@ -43,7 +43,7 @@ def signals(tmp_path: Path) -> Path:
 def test_every_word_and_value_of_the_bytes_is_told(
     tmp_path: Path, signals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "edge.device.tier=camera-v2,user.name=ada")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "edge.device.tier=camera-v2,user.name=lovelace")
     text = told("--signals", signals, "--bytes", tmp_path / "window", "--hex", "--state-dir", tmp_path / "state")
     data = (tmp_path / "window").read_bytes()
     request = ExportMetricsServiceRequest.FromString(data)
@@ -60,7 +60,7 @@ def test_every_word_and_value_of_the_bytes_is_told(
                     assert pair.value.string_value in flat
     assert "edge.device.tier camera-v2" in flat
     assert "stays here: user.name" in flat
-    assert "ada" not in text.replace("data", "").replace("metadata", "")
+    assert "lovelace" not in text
     assert {"cat", "dog", "brightness", "width"} <= set(flat.replace(",", " ").split())
     assert f"{len(data):,} as built" in flat
     dump = [line for line in text.splitlines() if re.match(r"  [0-9a-f]{6}  [0-9a-f]{2} ", line)]
