@@ -170,7 +170,8 @@ class Scheduler:
         hours = slis.roll_up(self._store, self._options, horizon, now_ns)
         self._closed_hours_ns = now_ns
         self.counters.hours_rolled_up += len(hours)
-        oldest = max(min(hours), horizon - CATCH_UP_NS) if hours else None
+        # hours beyond the reach of any judgement (a clock in 1970 that is corrected only later) change no verdict
+        oldest = min((hour for hour in hours if hour > horizon - CATCH_UP_NS), default=None)
         written = failed = 0
         before = [at for name, at in done.items() if at is not None and name not in progress.WALL_CLOCK_JOBS]
         changed_from, changed_until = max(before, default=horizon), horizon

@@ -188,12 +188,19 @@ def _urls(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, str]:
     return metrics_url, logs_url
 
 
+_SECRET_IN_URL: Final = "endpoint=***: holds a user name or password; give the address alone, and token= or its file"  # noqa: S105
+
+
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
+        if "@" in url:
+            raise ConfigError(_SECRET_IN_URL) from None
         raise ConfigError(f"endpoint {url!r}: {error}; write it like {DEFAULT_ENDPOINT}") from None
+    if "@" in parts.netloc:
+        raise ConfigError(_SECRET_IN_URL)
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"endpoint {url!r}: needs http:// or https:// and a host; write it like {DEFAULT_ENDPOINT}")
 

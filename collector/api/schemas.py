@@ -100,6 +100,13 @@ class Log(BaseModel):
     resource: dict[str, Any]
 
 
+class Clock(BaseModel):
+    """What is added to each time of a device's newest boot, and how that is known."""
+
+    offset_ns: int
+    quality: str = Field(description="synced, estimated, bounded or none")
+
+
 class Device(BaseModel):
     """A device; completeness is windows received over windows due."""
 
@@ -108,6 +115,7 @@ class Device(BaseModel):
     last_seen_ns: int
     resource: dict[str, Any]
     completeness: float | None
+    clock: Clock
 
 
 class Window(BaseModel):

@@ -90,7 +90,10 @@ from (
         select device_id, boot, max_by(told_ns, time_ns) filter (where told_ns is not null) as told_ns,
                min(delay_ns) as delay_ns, max(time_ns) as sent_ns, max(received_ns) as received_ns
         from t_readings group by device_id, boot
-    ) r left join newest_clocks k on k.device_id = r.device_id and k.boot = r.boot
+    ) r left join (
+        select * from clocks where (device_id, boot) in (select (device_id, boot) from t_readings)
+        qualify row_number() over (partition by device_id, boot order by written_ns desc) = 1
+    ) k on k.device_id = r.device_id and k.boot = r.boot
     where k.quality is null or k.quality <> 'synced' or (r.told_ns is not null and r.sent_ns > k.sent_ns)
 ) x
 where known_ns is null or quality <> known_quality or abs(measured_ns - known_ns) > {TOLERANCE_NS}"""
@@ -103,7 +106,8 @@ select b.stream, coalesce(k.offset_ns, 0) as before_ns, n.offset_ns as after_ns
 from (select * from clocks where written_ns = $now and (quality = 'bounded') = $bounded) n
 join boots b on b.device_id = n.device_id and b.boot = n.boot
 left join (
-    select * from clocks where written_ns < $now
+    select * from clocks
+    where written_ns < $now and (device_id, boot) in (select (device_id, boot) from clocks where written_ns = $now)
     qualify row_number() over (partition by device_id, boot order by written_ns desc) = 1
 ) k on k.device_id = n.device_id and k.boot = n.boot
 where coalesce(k.offset_ns, 0) <> n.offset_ns"""

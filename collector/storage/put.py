@@ -187,7 +187,8 @@ def put_tables(
             registered.append(f"b_{name}")
         _put_dictionaries(connection, tables)
         devices = set(clocks.learn(connection, tables["points"], now_ns))
-        clocks.restate(connection, bounded=False, since_ns=unfrozen_ns - SPREAD_NS, now_ns=now_ns)
+        if devices:
+            clocks.restate(connection, bounded=False, since_ns=unfrozen_ns - SPREAD_NS, now_ns=now_ns)
         if tables["points"].num_rows or tables["windows"].num_rows:
             _put_points(connection, tables, counts, now_ns)
         if tables["logs"].num_rows:

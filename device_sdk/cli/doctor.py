@@ -14,6 +14,7 @@ from device_sdk.host.host import Host
 from device_sdk.lifecycle.state import StateDir
 from device_sdk.points import Points
 from device_sdk.privacy import allowed_resource
+from device_sdk.reach import Reach
 from device_sdk.sending.transport import MISCONFIGURED, Answer, HttpTransport
 
 Say = Callable[[str], None]
@@ -30,6 +31,8 @@ def doctor(config: Config, say: Say) -> int:
         say(f"token      ok    from {config.token_file or 'the argument or environment'}")
     if keys:
         say(f"resource   note  not sent: {', '.join(keys)}; the contract's keys are in `explain`")
+    if config.remote.followed:
+        say(f"remote     ok    settings are followed; {_reach(config.remote.ceiling)} at most")
     say(f"clock      ok    source {clock.source}")
     fine &= _check_state(config.state_dir, say)
     _say_host(config, clock, say)
@@ -47,6 +50,11 @@ def _say_host(config: Config, clock: SystemClock, say: Say) -> None:
     say(f"host       ok    {', '.join(hardware) or 'nothing of its hardware is readable here'}")
     if host.refused:
         say(f"host       note  not readable without more rights: {', '.join(host.refused[:4])}")
+
+
+def _reach(reach: Reach) -> str:
+    level, every = reach.level, reach.sample_every
+    return f"a window of {reach.window_ns / 1e9:g} s, signal level {level}, tensors of one run in {every}"
 
 
 def _check_state(path: Path, say: Say) -> bool:

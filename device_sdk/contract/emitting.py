@@ -51,6 +51,18 @@ crash-free rates divide by.
 `edge.clock.offset`: wall clock minus stream clock now, start and time both now on the stream clock, with who sets the
 clock (`edge.clock.source`). It is no window: it has no seal and does not count.
 
+The collector corrects the times of a whole boot by it: source `ntp` is believed, of any other the least difference
+between arrival and sending counts.
+
+**Settings** are optional. A 2xx answer may carry `FleetPulse-Settings: <id>`, the id of the settings for this device:
+the first 16 hex digits of the SHA-256 of the document. When it is another one than you run, `GET
+<endpoint>/v1/settings?id=<id>` with the same token returns the document, a JSON object of at most 4096 bytes, all keys
+optional: `window_s` (1 to 86400), `sample_every` (look at the tensors of one run in this many), `signal_level` (`full`,
+`outputs`, `off`). Check that its bytes hash to the id; ignore keys you do not know; never do more than the device's own
+configuration allows. It takes effect at the end of a window: from there on the resource has another
+`edge.settings.id`, and an event `edge.settings.applied` at that instant says what is in force. The id of `{}`
+(`44136fa355b3678a`) means the device's own settings. Fetch only when the id changes, 5 minutes apart or more.
+
 **Losses.** What will never arrive is counted by reason in `edge.loss.*` and sent like everything else. Silence is
 never an option: a gap in the sequence that no loss explains is reported as lost by the server.
 

@@ -57,6 +57,8 @@ def test_opentelemetrys_exporter_variables_are_honoured() -> None:
         ({}, {"endpoint": "localhost:4318"}, "needs http"),
         ({}, {"endpoint": "http://host:port"}, "write it like http://localhost:4318"),
         ({}, {"endpoint": ""}, "needs http"),
+        ({}, {"endpoint": "https://me:s3cret@host:4318"}, r"endpoint=\*\*\*: holds a user name or password"),
+        ({}, {"endpoint": "https://me:s3cret@host:port"}, r"endpoint=\*\*\*: holds a user name or password"),
     ],
 )
 def test_a_value_that_cannot_work_is_named_with_its_cure(environ: Any, arguments: Any, said: str) -> None:

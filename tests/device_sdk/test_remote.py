@@ -267,6 +267,24 @@ def remote(directory: Path | None = None) -> tuple[RemoteSettings, Named, list[f
     return RemoteSettings(resolve(environ={}).remote, directory, lambda: now[0]), Named(), now
 
 
+def test_with_the_machine_s_clock_and_its_threads_a_document_is_followed_too(collector: Any, tmp_path: Path) -> None:
+    text = wire.canonical({"sample_every": 3})
+    collector.settings = wire.document_id(text)
+    collector.documents[collector.settings] = (200, text)
+    with Monitor(endpoint=collector.url, state_dir=tmp_path / "state", window_s=60) as monitor:
+        for _ in range(3):  # each flush closes a window: the first learns of the document, the second applies it
+            assert monitor.flush(10)
+    told = [told for name, told, _ in events(collector.logs()) if name == "edge.settings.applied"]
+    assert [at[a.SAMPLE_EVERY] for at in told] == [3]
+    assert len(collector.fetched) == 1
+
+
+def test_the_id_of_nothing_is_the_one_that_the_contract_names() -> None:
+    from device_sdk.contract.document import contract_document
+
+    assert wire.NOTHING_ID in contract_document()
+
+
 def test_a_collector_that_fails_is_asked_less_and_less() -> None:
     settings, source, now = remote()
     source.settings_id = "0" * 16
