@@ -26,6 +26,7 @@ from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import resource_of, settings_id
+from device_sdk.lifecycle.saved import saved_of
 from device_sdk.lifecycle.state import Installation, StateDir
 from device_sdk.lifecycle.updates import UpdateLog
 from device_sdk.points import AttributePairs, EventAttributes
@@ -160,9 +161,17 @@ class Session:
         if not dead.vital.told:
             with guard("telling of the previous session's end"):
                 self._tell_of(dead)
-        # also of an end that could save nothing
-        self._accounts.count_dead(dead.header.instance_id, dead.vital.unsent_windows, dead.lost_runs, self.spool)
+        with guard("counting what died with the previous session"):
+            self._count_lost(dead)
         return dead.header
+
+    def _count_lost(self, dead: DeadSession) -> None:
+        """Count what a session could not save, also one that told of its own end."""
+        vital, instance_id = dead.vital, dead.header.instance_id
+        safe = vital.last_sequence - vital.unsent_windows
+        saved = saved_of(self.spool, instance_id, safe=safe, last=vital.last_sequence)
+        windows, runs = vital.unsent_windows - saved.windows, dead.lost_runs - saved.runs
+        self._accounts.count_dead(instance_id, max(0, windows), max(0, runs), self.spool)
 
     def _tell_of(self, dead: DeadSession) -> None:
         header, vital, reason, flight = dead.header, dead.vital, dead.reason, dead.flight

@@ -31,7 +31,7 @@ class Stream:
         self.next_sequence = 0
         self.ending = False
         self.next_event = 0
-        self.checksum = zlib.crc32(self.instance_id.encode()) or 1
+        self.checksum = checksum_of(self.instance_id)
         self._encoder: Encoder | None = None
 
     @property
@@ -94,6 +94,11 @@ class Stream:
         points = Points()
         points.add(m.CLOCK_OFFSET.name, offset_ns / 1e9, ((a.CLOCK_SOURCE, str(source)),))
         return self.encoder.window(points, stream_ns, stream_ns)
+
+
+def checksum_of(instance_id: str) -> int:
+    """Return the number by which the spool tells the windows of one stream from others', never 0."""
+    return zlib.crc32(instance_id.encode()) or 1
 
 
 def encode_event(
