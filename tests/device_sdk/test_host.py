@@ -255,6 +255,33 @@ class TestThrottling:
         ticks(world, 48)
         assert summed(world, "edge.throttle.time", a.THROTTLE_CAUSE) == {"thermal": pytest.approx(1.25)}
 
+    def test_a_processor_that_only_counts_events_has_the_interval_of_each(self, bench: Any, machine: Any) -> None:
+        world, laptop = bench(), machine("laptop")
+        for cpu in ("cpu0", "cpu1"):
+            laptop.remove(f"sys/devices/system/cpu/{cpu}/thermal_throttle/package_throttle_total_time_ms")
+        laptop.attach(world)
+        ticks(world, 10)
+        laptop.add("sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count", 5)
+        ticks(world, 50)
+        assert summed(world, "edge.throttle.time", a.THROTTLE_CAUSE) == {"thermal": 1.0}
+
+    def test_of_two_packages_the_longer_time_counts_not_the_sum_nor_the_last(self, bench: Any, machine: Any) -> None:
+        world, laptop = bench(), machine("laptop")
+        laptop.set({"sys/devices/system/cpu/cpu1/topology/physical_package_id": "1"})
+        laptop.attach(world)
+        ticks(world, 10)
+        laptop.add("sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_total_time_ms", 750)
+        laptop.add("sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_total_time_ms", 500)
+        ticks(world, 50)
+        assert summed(world, "edge.throttle.time", a.THROTTLE_CAUSE) == {"thermal": 0.75}
+
+    def test_a_power_mode_that_somebody_chose_is_no_throttling(self, bench: Any, machine: Any) -> None:
+        world, orin = bench(), machine("orin")
+        orin.set({"sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1036800"})
+        orin.attach(world)
+        ticks(world, 60)
+        assert world.named("edge.throttle.time") == []
+
     def test_nothing_is_counted_for_time_asleep(self, bench: Any, machine: Any) -> None:
         world, made = bench(), machine("pi5")
         made.set({"sys/class/thermal/cooling_device1/cur_state": "2"})
@@ -298,6 +325,12 @@ class TestBudgets:
         assert found[("temperature", "over")] == 30.0
         assert ("latency", "within") not in found
         assert found[("latency", "over")] == 30.0
+
+    def test_a_budget_that_is_just_met_is_kept(self, bench: Any, machine: Any) -> None:
+        world = bench(budgets={"temperature": 48.686})
+        machine("pi4").attach(world)
+        ticks(world, 60)
+        assert summed(world, "edge.budget.time", a.BUDGET_STATE) == {"within": 59.0}
 
     def test_a_budget_for_what_cannot_be_read_is_not_counted_and_said_once(
         self, bench: Any, machine: Any, caplog: pytest.LogCaptureFixture

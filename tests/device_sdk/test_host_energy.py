@@ -14,6 +14,7 @@ from sdk_kit import SECOND
 
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import EnergySource
+from device_sdk.host.battery import BatteryReader
 from device_sdk.host.energy import ACCURACY, IDLE_MIN, InferenceEnergy
 from device_sdk.host.nvml import NvidiaReader
 from device_sdk.host.rails import RailsReader
@@ -154,6 +155,27 @@ class TestInferenceEnergy:
         laptop.rest(50)
         assert laptop.energy()["m"][0] == pytest.approx(3.0)
 
+    def test_a_run_across_a_sleep_claims_nothing_from_before_it(self, laptop: Laptop) -> None:
+        laptop.rest(30)
+        with laptop.world.monitor.measure("slow"):
+            for _ in range(4):
+                laptop.second(joules=11.0)
+            laptop.world.clock.suspend(3600 * SECOND)
+            laptop.second(joules=11.0)
+            laptop.world.clock.advance(SECOND // 2)
+        laptop.second(joules=5.0 + 6.0)
+        laptop.rest(50)
+        assert laptop.energy()["slow"][0] == pytest.approx(11.0 - 1.5 * 5.0)  # the one interval since, of 1.5 s
+
+    def test_the_spread_of_rest_is_part_of_the_half_width(self, laptop: Laptop) -> None:
+        for second in range(40):
+            laptop.second(joules=4.0 if second % 2 else 6.0)
+        laptop.second(("m", 0.1), joules=10.0)
+        laptop.rest(19)
+        joules, error = laptop.energy()["m"]
+        assert joules in (pytest.approx(4.0), pytest.approx(6.0))
+        assert error == pytest.approx(0.05 * joules + 1.0 + 2 * 0.001 * 10)
+
     def test_more_models_than_series_are_told_together(self, laptop: Laptop) -> None:
         laptop.rest(30)
         for number in range(12):
@@ -237,6 +259,12 @@ class TestMeters:
         ticks(world, 52)
         assert summed(world, "hw.energy", "hw.id")["package_0"] == pytest.approx(5.0 + 2.0)
 
+    def test_each_window_has_its_own_energy(self, laptop: Laptop) -> None:
+        laptop.rest(1)
+        laptop.rest(179)
+        told = [point.as_double for at, point in laptop.world.named("hw.energy") if at["hw.id"] == "package_0"]
+        assert told == [pytest.approx(59 * 5.0), pytest.approx(300.0), pytest.approx(300.0)]
+
     def test_counters_that_only_root_may_read_are_left_out(
         self, bench: Any, machine: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -308,6 +336,19 @@ class TestBattery:
         phone.set({at + "status": "Charging"})
         ticks(world, 120)
         assert world.monitor._engine.host.board.power_w is None
+
+    def test_a_device_that_charges_one_of_two_batteries_is_not_metered(self, tmp_path: Path) -> None:
+        at = "sys/class/power_supply/"
+        files = {
+            f"{at}BAT{n}/{key}": text for n in (0, 1) for key, text in (("type", "Battery"), ("power_now", "2000000"))
+        }
+        files |= {f"{at}BAT0/status": "Discharging", f"{at}BAT1/status": "Charging"}
+        reader, board = BatteryReader(Tree(Machine(tmp_path / "two", files).root), meters=True), Board()
+        reader.sample(0, None, board)
+        assert board.power_w is None
+        Machine(tmp_path / "two", {f"{at}BAT1/status": "Full"})
+        reader.sample(1, SECOND, board)
+        assert board.power_w == 2.0
 
 
 class TestAccelerators:
