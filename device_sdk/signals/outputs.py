@@ -140,8 +140,8 @@ def _found(output: Output, floats: Mapping[str, NDArray[Any]]) -> Capture | None
     vectors = {name: value for name, value in floats.items() if value.ndim == 2}
     wide = {name: value for name, value in vectors.items() if 2 <= value.shape[1] <= OUTPUT_COLUMNS_MAX}
     if output.kind in (AUTO, PROBABILITIES, LOGITS):
-        likely = [name for name, value in wide.items() if are_probabilities(value[:_ROWS_LOOKED_AT])]
-        for name in (*likely, *wide):
+        sure = {name: are_probabilities(value[:_ROWS_LOOKED_AT]) for name, value in wide.items()}
+        for name in sorted(wide, key=lambda name: sure[name] is (output.kind == LOGITS)):  # stable: else the first
             return OutputCapture(replace(output, name=name), wide[name])
     if output.kind == EMBEDDING:
         for tensor in vectors.values():

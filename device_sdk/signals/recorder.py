@@ -185,7 +185,7 @@ class Recorder:
                 row = feed.get(first_input)
                 if quick is None or not self._copy_one(quick, end_ns, elapsed, names, row, result):
                     quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
-                left = sampling.gap() if self.rings.mask else _IDLE_GAP
+                left = sampling.gap() if self.rings.mask else _IDLE_GAP if self._planned else 0
             if len(self.rings.plain) >= _PLAIN_MAX // 2:
                 self._wake()
                 if len(self.rings.plain) >= _PLAIN_MAX:
@@ -246,7 +246,7 @@ class Recorder:
         asked = list(names) if names else list(adapter.outputs)
         outputs = adapter.by_name(names, result)
         with self._plan_lock, guard("planning what to watch"):  # of two first runs the second waits for the plan
-            if not self._planned:
+            if not self._planned and samples:  # an empty batch shows nothing
                 try:
                     self._plan(feed, outputs)
                 finally:

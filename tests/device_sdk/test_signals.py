@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,82 @@ def test_a_transposed_image_is_watched_like_any_other(bench: Any, tmp_path: Path
     ((_, point),) = world.named("edge.input.value")
     assert point.count == 4
     assert middle_of(point, 0.5, 0.01) == pytest.approx(image.mean(), abs=4 * 0.289 / np.sqrt(1000))
+
+
+def test_declared_logits_are_found_beside_their_own_probabilities(bench: Any, tmp_path: Path) -> None:
+    shapes = {"p": [None, 3], "z": [None, 3]}
+    session = passing(tmp_path / "two.onnx", {name: (TensorProto.FLOAT, shape) for name, shape in shapes.items()})
+    world = bench(signals=Signals(output="logits"))
+    wrapped = world.monitor.wrap(session)
+    third = np.full((4, 3), 1 / 3, dtype=np.float32)
+    wrapped.run(None, {"p": third, "z": np.array([[9, 0, 0]] * 4, dtype=np.float32)})
+    world.window()
+    assert [(at[a.OUTPUT_NAME], point.count) for at, point in world.named("edge.output.confidence")] == [("z_out", 4)]
+
+
+def test_many_threads_lose_no_text_and_no_output(bench: Any, tmp_path: Path) -> None:
+    kinds: dict[str, tuple[int, list[Any]]] = {
+        "words": (TensorProto.STRING, [None, 1]),
+        "z": (TensorProto.FLOAT, [None, 3]),
+        "v": (TensorProto.FLOAT, [None, 1]),
+    }
+    signals = Signals(
+        features=(Feature("n", kind="text_length", input="words"), Feature("z0", column=0, input="z")),
+        outputs=(Output("z_out", kind="logits"), Output("v_out", kind="value")),
+    )
+    world = bench(signals=signals)
+    wrapped = world.monitor.wrap(passing(tmp_path / "three.onnx", kinds))
+
+    def many(number: int) -> None:
+        for count in (1, 2, 3) * 40:
+            feed = {
+                "words": np.full((count, 1), "a" * (number + 1), dtype=object),
+                "z": np.full((count, 3), number, dtype=np.float32),
+                "v": np.full((count, 1), number, dtype=np.float32),
+            }
+            wrapped.run(None, feed)
+
+    threads = [threading.Thread(target=many, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world.window()
+    samples = 8 * 40 * (1 + 2 + 3)
+    assert states(world) == {"n": {"ok": samples}, "z0": {"ok": samples}}
+    ((_, confidence),) = world.named("edge.output.confidence")
+    ((_, value),) = world.named("edge.output.value")
+    assert confidence.count == value.count == samples
+    lengths = [point for at, point in world.named("edge.input.value") if at[a.FEATURE_NAME] == "n"]
+    # eight lengths on a grid of eight buckets an octave: from 5 on two may share one
+    assert max(lengths[0].positive.bucket_counts) <= 2 * samples / 8
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        np.full((1, 3, 8, 8), np.nan, dtype=np.float32),
+        np.full((1, 3, 8, 8), -np.inf, dtype=np.float32),
+        np.full((1, 3, 8, 8), -3e38, dtype=np.float32),
+        np.zeros((1, 3, 1, 1), dtype=np.float32),
+        np.ones((0, 3, 8, 8), dtype=np.float32),
+        np.ones((70, 3, 9, 200), dtype=np.float32),
+    ],
+    ids=["nan", "infinite", "huge", "one pixel", "no sample", "many of another size"],
+)
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_whatever_an_image_holds_every_run_counts_and_nothing_is_raised(
+    bench: Any, tmp_path: Path, tensor: Any, comes_first: bool
+) -> None:
+    kinds = ("mean", "std", "sharpness", "rms", "peak", "zero_crossing_rate")
+    features = (*(Feature(kind, kind=kind) for kind in kinds), Feature("dark", kind="dark_share", low=0.0))
+    world = bench(signals=Signals(features=features))
+    wrapped = world.monitor.wrap(image_model(tmp_path / "image.onnx", TensorProto.FLOAT, [None, 3, None, None]))
+    usual = np.ones((1, 3, 8, 8), dtype=np.float32)
+    for image in (tensor, usual, tensor, usual)[not comes_first :]:
+        wrapped.run(None, {"image": image})
+    world.window()
+    assert sum(point.count for _, point in world.named("edge.inference.duration")) == 3 + comes_first
+    assert {"mean", "std", "dark"} <= set(states(world))
+    for counted in states(world).values():
+        assert sum(counted.values()) >= 2
