@@ -89,7 +89,9 @@ class Attacher:
         if self.engine is None:
             self.subjects.add(session, wrapped)
             return session
-        desk = Desk(functools.partial(self._start, self.engine, said, wrapped), self.engine.loads.add)
+        engine = self.engine
+        start, moved = functools.partial(self._start, engine, said, wrapped), functools.partial(_place, engine)
+        desk = Desk(start, engine.loads.add, moved, engine.clock.perf_ns)
         try:
             measured = runtime.attach(session, said.label, desk)
             self.subjects.add(measured, wrapped)
@@ -101,21 +103,13 @@ class Attacher:
             return session
 
     def _start(self, engine: Engine, said: Given, wrapped: Wrapped, facts: Facts) -> Probe:
-        """Begin to measure a session: its recorder, its placement, and the event that tells of both."""
+        """Begin to measure a session: its recorder, and its placement."""
         wrapped.facts = facts
         watched = said.signals or self.signals_for(facts.model, facts.model_path)
         if facts.nameable and watched is not self.shared:
             watched.refuse_unknown_names(facts.nameable, facts.outputs)
         probe = Probe(functools.partial(engine.recorder, facts.run, watched), facts, said.route)
-        requested, nodes = ",".join(facts.requested), placed(facts.requested, facts.nodes)
-        probe.recorder.runs.place(requested, nodes)
-        told: EventAttributes = [*facts.run, (a.PROVIDER_REQUESTED, requested)]
-        if nodes:
-            told.append((a.PROVIDER_NODES, tuple(f"{provider}={count}" for provider, count in nodes)))
-        if facts.digest:
-            told.append((a.ARTIFACT_HASH, facts.digest))
-        elsewhere = fell_back(facts.requested, facts.providers, facts.nodes)
-        engine.emit_event(e.MODEL_LOADED, told, severity=Severity.WARN if elsewhere else None)
+        _place(engine, probe, facts)
         return probe
 
     def load(
@@ -155,6 +149,19 @@ class Attacher:
             load = Load("", "", request.runtime, label.requested, stage, elapsed_ns, cached=cached)
             self.engine.loads.add(_titled(load, label))
         return made if session_of is None else self.wrap(made, replace(said, label=label))
+
+
+def _place(engine: Engine, probe: Probe, facts: Facts) -> None:
+    """Tell where the nodes of a graph are: in every window from here on, and in an event."""
+    requested, nodes = ",".join(facts.requested), placed(facts.requested, facts.nodes)
+    probe.recorder.runs.place(requested, nodes)
+    told: EventAttributes = [*facts.run, (a.PROVIDER_REQUESTED, requested)]
+    if nodes:
+        told.append((a.PROVIDER_NODES, tuple(f"{provider}={count}" for provider, count in nodes)))
+    if facts.digest:
+        told.append((a.ARTIFACT_HASH, facts.digest))
+    elsewhere = fell_back(facts.requested, facts.providers, facts.nodes)
+    engine.emit_event(e.MODEL_LOADED, told, severity=Severity.WARN if elsewhere else None)
 
 
 def _titled(load: Load, label: Label) -> Load:

@@ -197,26 +197,33 @@ class Runtime(Protocol):
 class Desk:
     """Where an adapter tells what it finds out.
 
-    ``start`` takes a session's facts and returns the probe to measure with, ``loaded`` takes a stage of its loading.
+    ``start`` takes a session's facts and returns the probe to measure with, ``loaded`` takes a stage of its loading,
+    ``moved`` the facts of a session whose providers have changed since. ``perf_ns`` is the clock to time with.
     """
 
     start: Callable[[Facts], Probe]
     loaded: Callable[[Load], None]
+    moved: Callable[[Probe, Facts], None]
+    perf_ns: Callable[[], int]
 
 
 def sample_bytes(inputs: Iterable[tuple[Sequence[object], int]]) -> int | None:
-    """Return the bytes of one sample from each input's (declared shape, bytes an element), None where they vary.
+    """Return the bytes of one sample from each input's (declared shape, bytes an element), None where they may vary.
 
-    A dimension that is not fixed is no positive int. The first one is the batch axis: open in all inputs, or 1 in all.
+    A dimension that is not fixed is no positive int. The first one is the batch axis: 1 in all inputs, or open; of
+    several inputs only a name in common says that they are of one length.
     """
-    total, leading = 0, set()
+    total, leading = 0, []
     for shape, element_bytes in inputs:
         rest = [extent for extent in shape[1:] if isinstance(extent, int) and extent > 0]
-        if not shape or len(rest) < len(shape) - 1 or element_bytes <= 0:
+        if len(shape) < 2 or len(rest) < len(shape) - 1 or element_bytes <= 0:
             return None
-        leading.add(1 if shape[0] == 1 else 0 if not isinstance(shape[0], int) or shape[0] <= 0 else shape[0])
+        leading.append(shape[0])
         total += math.prod(rest) * element_bytes
-    return total if leading in ({0}, {1}) else None
+    if not leading or any(isinstance(extent, int) and extent > 1 for extent in leading):
+        return None
+    together = len(leading) == 1 or ((leading[0] == 1 or isinstance(leading[0], str)) and len(set(leading)) == 1)
+    return total if together else None
 
 
 def size_of(feed: Mapping[str, Any]) -> int:

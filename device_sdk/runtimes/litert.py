@@ -7,7 +7,6 @@ because an interpreter refuses to run while somebody holds one.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +106,7 @@ class _Interpreter:
         self._feed: _Tensors | None = None
 
     def allocate_tensors(self) -> Any:
-        perf_ns = time.perf_counter_ns
+        perf_ns = self._desk.perf_ns
         started = perf_ns()
         try:
             result = self._session.allocate_tensors()

@@ -6,9 +6,12 @@ The package is never imported here: devices carry it under vendor names. All way
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from device_sdk.contract.attributes import LoadStage
@@ -52,7 +55,39 @@ def attach(session: Any, label: Label, desk: Desk) -> MeasuredProxy:
         original = getattr(session, name, None)
         if callable(original):
             members[name] = measured(original, probe)
+    if callable(getattr(type(session), "set_providers", None)):
+        members["set_providers"] = _watched_providers(session, probe, label, desk.moved)
     return MeasuredProxy(session, members)
+
+
+def _watched_providers(
+    session: Any, probe: Probe, label: Label, moved: Callable[[Probe, Facts], None]
+) -> Callable[..., None]:
+    """Return ``set_providers`` that tells where the graph is then.
+
+    ONNX Runtime calls its session's own when a provider fails in a run, and goes on with fewer: that one is watched in
+    the session's place, and what was asked for stays what it was.
+    """
+    mine, kind, before = weakref.ref(session), type(session), replace(label, requested=probe.facts.requested)
+
+    def told(again: Label, providers: Any, provider_options: Any) -> None:
+        kind.set_providers(mine(), providers, provider_options)
+        with guard("reading a session's new placement"):
+            moved(probe, replace(facts_of(mine(), again), model=probe.facts.model, version=probe.facts.version))
+
+    with contextlib.suppress(AttributeError):  # a session with slots keeps its own, unwatched
+        session.set_providers = lambda providers=None, provider_options=None: told(before, providers, provider_options)
+
+    def set_providers(providers: Any = None, provider_options: Any = None) -> None:
+        told(replace(label, requested=_provider_names(providers)), providers, provider_options)
+
+    return set_providers
+
+
+def _provider_names(providers: Any) -> tuple[str, ...]:
+    """Return the names in a list of providers, which may be (name, options) pairs."""
+    listed = (providers,) if isinstance(providers, str) else providers or ()
+    return tuple(str(item[0] if isinstance(item, tuple) else item) for item in listed)
 
 
 def predictor(session: Any) -> Predict:
@@ -65,8 +100,7 @@ def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     """Return what ``InferenceSession(...)`` is about to load; it is asked to record which nodes each provider gets."""
     if not isinstance(factory, type) or "InferenceSession" not in {kind.__name__ for kind in factory.__mro__}:
         return None
-    asked = argument(args, kwargs, 2, "providers") or ()
-    requested = tuple(str(item[0] if isinstance(item, tuple) else item) for item in asked)
+    requested = _provider_names(argument(args, kwargs, 2, "providers"))
     options, more = argument(args, kwargs, 1, "sess_options"), dict(kwargs)
     if options is None and len(args) < 2:
         module = sys.modules.get(module_of(factory).partition(".")[0])

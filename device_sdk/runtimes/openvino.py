@@ -7,6 +7,7 @@ the runtime like any other. Tensors are read where the request keeps them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -46,7 +47,7 @@ def attach(session: Any, label: Label, desk: Desk) -> Any:
     if hasattr(session, "wait_all"):
         return MeasuredQueue(session, desk.start(facts_of(session[0].get_compiled_model(), label)))
     probe = desk.start(facts_of(session.get_compiled_model(), label))
-    return _measured_request(session, probe, _bound(probe))
+    return _request_kind(type(session), probe, _bound(probe))(session)
 
 
 def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request | None:
@@ -152,13 +153,14 @@ def _devices(compiled: Any) -> tuple[str, ...]:
 
 def _measured_model(compiled: Any, probe: Probe) -> Any:
     base: Any = type(compiled)
-    run = _bound(probe)
+    kind_of: Callable[[Any], Any] = functools.cache(functools.partial(_request_kind, probe=probe, run=_bound(probe)))
 
     class MeasuredModel(base):  # type: ignore[misc]
         """A compiled model whose requests are measured."""
 
         def create_infer_request(self) -> Any:
-            return _measured_request(super().create_infer_request(), probe, run)
+            request = super().create_infer_request()
+            return kind_of(type(request))(request)
 
     return _named_as(MeasuredModel, base)(compiled, getattr(compiled, "_weights", None))
 
@@ -173,8 +175,8 @@ def _bound(probe: Probe) -> Callable[..., Any]:
     return probe.bind(lambda _names, _feed, call: _Answer(call()))
 
 
-def _measured_request(request: Any, probe: Probe, run: Callable[..., Any]) -> Any:
-    base: Any = type(request)
+def _request_kind(base: Any, probe: Probe, run: Callable[..., Any]) -> Any:
+    """Return the class of measured requests of one model."""
 
     class MeasuredRequest(base):  # type: ignore[misc]
         """An infer request that is measured; an asynchronous run when it is waited for or its callback comes."""
@@ -208,7 +210,7 @@ def _measured_request(request: Any, probe: Probe, run: Callable[..., Any]) -> An
         def set_callback(self, callback: Any, userdata: Any) -> None:
             super().set_callback(_called_back(self, self._flight, callback), userdata)
 
-    return _named_as(MeasuredRequest, base)(request)
+    return _named_as(MeasuredRequest, base)
 
 
 class _Flight:

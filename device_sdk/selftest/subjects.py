@@ -27,7 +27,11 @@ class Wrapped:
         self._label = label
         self._measured: weakref.ref[Any] | None = None
         self.facts: Facts | None = None
-        self.subject = Subject(self.run, self.predictor, self.alive)
+
+    @property
+    def subject(self) -> Subject:
+        """The model under test; made anew each time, because to keep it would keep the session until a collection."""
+        return Subject(self.run, self.predictor, self.alive)
 
     def measured_as(self, measured: Any) -> None:
         """Live as long as ``measured``: who holds a self-test must not keep a session that its host let go of."""

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from device_sdk import ConfigError, ModelNameError, Monitor
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import StartupFrom
 from device_sdk.host.startup import BOOT_MAX_NS, STARTUP_MAX_NS, Startup, process_started_ns
+from device_sdk.runtimes.adapter import sample_bytes
 from device_sdk.runtimes.loading import LOADS_MAX
 from device_sdk.runtimes.placement import fell_back, placed, preferred
 from device_sdk.testing import ManualClock
@@ -101,6 +103,37 @@ def test_a_provider_that_this_build_has_not_is_a_fall_back_too(bench: Any, tmp_p
     requested = "CUDAExecutionProvider,CPUExecutionProvider"
     assert nodes(world) == {(requested, "CPUExecutionProvider"): 2, (requested, "CUDAExecutionProvider"): 0}
     assert loaded(world)[1] == WARN
+
+
+def test_a_fall_back_while_it_runs_is_told_too(bench: Any, tmp_path: Path) -> None:
+    """ONNX Runtime puts a session whose provider fails on fewer ones, by its own set_providers, and only prints so."""
+    world = bench()
+    made: list[Any] = []
+
+    def make() -> Any:
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        path = str(classifier(tmp_path / "m.onnx"))
+        made.append(onnxruntime.InferenceSession(path, options, providers=AZURE))
+        return made[0]
+
+    wrapped = world.monitor.load(make, model="m", version="1", requested=CPU)
+    made[0].set_providers(CPU)  # as its run() does when a provider fails
+    assert wrapped.get_providers() == CPU
+    wrapped.set_providers(AZURE)  # as its owner does: that is what is asked for now
+    world.window()
+    requested = ",".join(AZURE)
+    assert nodes(world) == {(requested, "CPUExecutionProvider"): 2, (requested, "AzureExecutionProvider"): 0}
+    told = [
+        (at[a.PROVIDER_REQUESTED], record.severity_number)
+        for name, at, (record, _) in world.events()
+        if name == "edge.model.loaded"
+    ]
+    assert told == [("CPUExecutionProvider", 9)] * 2 + [(requested, WARN)]
+    assert wrapped.run(None, {"x": rows(1)})[0].shape == (1, 10)
+    alive = weakref.ref(made.pop())
+    del wrapped
+    assert alive() is None  # the hook keeps no session
 
 
 def test_a_wrapped_session_may_be_told_what_was_asked_for(bench: Any, digits: Any) -> None:
@@ -644,6 +677,37 @@ def test_bytes_are_exact_where_every_run_is_of_another_size(bench: Any, tmp_path
         expected += 4 * length + 2 + length
     world.window()
     assert by_route(world, "edge.inference.input.size") == {None: expected}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size"),
+    [
+        ([([None, 64], 4)], 256),
+        ([(["batch", 3, 8], 2), (["batch", 2], 8)], 64),
+        ([([1, 3], 4), ([1, 2], 4)], 20),
+        ([([None], 4)], None),  # a vector is one sample of any length
+        ([([None, 3], 4), ([None, 2], 4)], None),  # two lengths, for all that is declared
+        ([(["n", 3], 4), (["m", 2], 4)], None),
+        ([([8, 3], 4)], None),
+        ([([None, "length"], 4)], None),
+        ([([None, 3], 0)], None),  # text
+        ([], None),
+    ],
+)
+def test_bytes_are_taken_from_declared_shapes_only_where_these_fix_them(inputs: Any, size: int | None) -> None:
+    assert sample_bytes(inputs) == size
+
+
+def test_two_models_of_one_name_harm_nobody(bench: Any, tmp_path: Path) -> None:
+    world = bench()
+    one = world.monitor.wrap(session_of(classifier(tmp_path / "a.onnx")), "same", "1")
+    two = world.monitor.wrap(session_of(classifier(tmp_path / "b.onnx", columns=3, classes=2)), "same", "1")
+    for count in (1, 1, 4):
+        assert one.run(None, {"x": rows(count)})[0].shape == (count, 10)
+        assert two.run(None, {"x": rows(count, 3)})[0].shape == (count, 2)
+    world.window()
+    assert by_route(world, "edge.inference.samples") == {None: 12}
+    assert by_route(world, "edge.inference.input.size") == {None: 6 * 256 + 6 * 12}
 
 
 def test_bytes_of_the_other_runtimes(bench: Any, tmp_path: Path) -> None:
