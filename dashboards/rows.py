@@ -252,6 +252,8 @@ class Device:
     last_ns: int
     completeness: float | None
     resource: dict[str, Any]
+    clock_offset_ns: int = 0
+    """What is added to the device's own times; points and events come with those."""
 
     def attribute(self, key: str) -> str:
         """Read a resource attribute as text, '' when the device does not say."""
@@ -267,7 +269,16 @@ def device_of(item: Json) -> Device:
         last_ns=_ns(item.get("last_seen_ns")),
         completeness=real(item.get("completeness")),
         resource=mapping(item.get("resource")),
+        clock_offset_ns=_ns(mapping(item.get("clock")).get("offset_ns")),
     )
+
+
+def on_event_time(items: Iterable[Mapping[str, Any]], offset_ns: int) -> tuple[Mapping[str, Any], ...]:
+    """Return points or events with their times corrected by a device's clock offset; an absent start stays absent."""
+    if not offset_ns:
+        return tuple(items)
+    moved = ("start_ns", "time_ns")
+    return tuple({**item, **{key: _ns(item[key]) + offset_ns for key in moved if item.get(key)}} for item in items)
 
 
 def current(rows: Iterable[Verdict]) -> list[Verdict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import streamlit as st
 from dashboards import cards, charts, formats, markup, pictures, series
 from dashboards.data import Answer
 from dashboards.formats import HOUR_NS, NS
-from dashboards.rows import Device, Verdict, mapping, real
+from dashboards.rows import Device, Verdict, mapping, on_event_time, real
 from dashboards.scope import Scope
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics
@@ -195,12 +196,18 @@ def _silence(found: Sequence[Device], silent: Sequence[Device]) -> None:
 
 def _detail(scope: Scope, device: Device) -> None:
     reader = scope.reader
-    window: dict[str, object] = {"from_": scope.from_ns, "to": scope.anchor_ns, "device": device.id}
+    offset_ns = device.clock_offset_ns
+    window: dict[str, object] = {
+        "from_": scope.from_ns - offset_ns,
+        "to": scope.anchor_ns - offset_ns,
+        "device": device.id,
+    }
     events, points = reader.together(
         partial(reader.items, "events", **window),
         partial(reader.metric, metrics.INFERENCE_DURATION.name, "points", **window),
     )
-    logs = [mapping(item) for item in events.items]
+    points = replace(points, items=on_event_time(points.items, offset_ns))
+    logs = [mapping(item) for item in on_event_time(events.items, offset_ns)]
     crashes = [log for log in logs if _is_crash(log)]
     title = (
         f"{device.id}: {formats.plural(len(crashes), 'crash', 'crashes') if crashes else 'no crash'} "
@@ -217,6 +224,8 @@ def _detail(scope: Scope, device: Device) -> None:
             ("first seen", scope.clock(device.first_ns)),
             ("last seen", scope.clock(device.last_ns)),
         ]
+        if offset_ns:
+            facts.append(("clock corrected by", f"{offset_ns / 1e9:+,.0f} s"))
         cards.html(markup.facts(facts))
         marks = _lane_marks(scope, logs, points)
         cards.chart("device-lanes", pictures.lanes(LANES, time_format=scope.time_format), charts.frame(marks), title)

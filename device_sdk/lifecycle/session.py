@@ -25,7 +25,7 @@ from device_sdk.lifecycle.flags import Flags
 from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
-from device_sdk.lifecycle.resource import resource_of, settings_id
+from device_sdk.lifecycle.resource import privacy_facts, resource_of, settings_id
 from device_sdk.lifecycle.saved import saved_of
 from device_sdk.lifecycle.state import Installation, StateDir
 from device_sdk.lifecycle.updates import UpdateLog
@@ -294,7 +294,8 @@ class Session:
         self._header = replace(self._header, window_ns=reach.window_ns, resource=self.stream.resource)
         self._mark.write_header(self._header)
         severity = int(Severity.WARN) if warn else None
-        self.emit(e.SETTINGS_APPLIED, [(a.SETTINGS_ID, changed), *told], severity=severity, time_ns=at_ns)
+        in_force = [(a.SETTINGS_ID, changed), *told, *privacy_facts(self._config.privacy)]
+        self.emit(e.SETTINGS_APPLIED, in_force, severity=severity, time_ns=at_ns)
 
     def envelope(self) -> bytes:
         """Return the envelope of one attempt to send."""

@@ -73,6 +73,19 @@ def test_an_empty_object_is_read_without_an_error() -> None:
     assert rows.verdict_of({}).verdict == "no_data"
 
 
+def test_a_device_with_a_wrong_clock_is_drawn_at_the_time_that_is_right() -> None:
+    device = rows.device_of({"device_id": "cam", "clock": {"offset_ns": 500, "quality": "estimated"}})
+    assert device.clock_offset_ns == 500
+    items = [{"time_ns": 60, "start_ns": 0, "count": 3}, {"time_ns": 70}, {"time_ns": 80, "start_ns": 70}]
+    assert rows.on_event_time(items, device.clock_offset_ns) == (
+        {"time_ns": 560, "start_ns": 0, "count": 3},
+        {"time_ns": 570},
+        {"time_ns": 580, "start_ns": 570},
+    )
+    assert rows.on_event_time(items, 0) == tuple(items)
+    assert rows.device_of({"device_id": "cam"}).clock_offset_ns == 0
+
+
 def test_what_needs_a_look_comes_first() -> None:
     ok, bad, blind = verdict(), verdict(verdict="missed", value=2.0, target=1.0), verdict(verdict="insufficient")
     worse = verdict(verdict="missed", value=9.0, target=1.0)

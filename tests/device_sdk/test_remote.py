@@ -104,6 +104,7 @@ def test_a_document_takes_effect_at_the_next_border_and_every_window_tells_its_s
     assert (told[a.SETTINGS_SOURCE], told[a.WINDOW_LENGTH], told[a.SIGNAL_LEVEL]) == ("remote", 300, "outputs")
     assert told[a.SAMPLE_EVERY] == 4
     assert a.SETTINGS_REFUSED not in told
+    assert (told[a.PRIVACY_ENABLED], told[a.PRIVACY_MIN_COUNT]) == (False, 1)
     assert len(world.collector.fetched) == 1
     assert world.bytes_counted() >= len(wire.canonical(wanted))
 
@@ -147,6 +148,21 @@ def test_only_the_device_s_own_ceiling_lets_more_out(world: World, monkeypatch: 
     ((told, _),) = world.applied()
     assert [value.string_value for value in told[a.SETTINGS_REFUSED].values] == ["signal_level", "window_s"]
     assert told[a.SIGNAL_LEVEL] == "outputs"
+
+
+def test_no_document_touches_privacy_and_the_event_says_what_is_in_force(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.monitor.close(0)
+    monkeypatch.setenv("FLEETPULSE_DEVICE_PRIVACY_MIN_COUNT", "20")
+    monkeypatch.setenv("FLEETPULSE_DEVICE_PRIVACY_CLIP", "500")
+    world.start()
+    world.offer('{"privacy_min_count": 1, "clip": 0, "sample_every": 2}')
+    world.window()
+    world.window()
+    ((told, _),) = world.applied()
+    assert (told[a.PRIVACY_ENABLED], told[a.PRIVACY_MIN_COUNT], told[a.PRIVACY_CLIP]) == (True, 20, 500)
+    assert [value.string_value for value in told[a.SETTINGS_REFUSED].values] == ["unknown"]
 
 
 def test_a_restart_goes_on_with_the_kept_document_and_fetches_nothing(world: World) -> None:
