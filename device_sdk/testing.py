@@ -105,6 +105,21 @@ class MemorySink:
 
         return [pb.ExportMetricsServiceRequest.FromString(b) for url, b in self.requests if url.endswith("/v1/metrics")]
 
+    def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
+        """Return (attributes, protobuf point) of every point of one metric that arrived, in order."""
+        found = []
+        for request in self.metrics():
+            for metric in (m for r in request.resource_metrics for scope in r.scope_metrics for m in scope.metrics):
+                if metric.name == name:
+                    points = getattr(metric, metric.WhichOneof("data")).data_points
+                    found += [({pair.key: _plain(pair.value) for pair in point.attributes}, point) for point in points]
+        return found
+
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return (event name, attributes) of every event that arrived, in order."""
+        records = [x for log in self.logs() for r in log.resource_logs for s in r.scope_logs for x in s.log_records]
+        return [(record.event_name, {pair.key: _plain(pair.value) for pair in record.attributes}) for record in records]
+
     def logs(self) -> list[Any]:
         """Return the ExportLogsServiceRequests that arrived, parsed, in order."""
         from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as pb
@@ -142,3 +157,11 @@ def _engine(monitor: Monitor) -> Engine:
     if engine is None:
         raise ValueError("this Monitor is disabled: it has nothing to connect or kill")
     return engine
+
+
+def _plain(value: Any) -> Any:
+    """Return an OTLP value as a Python one."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_plain(item) for item in value.array_value.values]
+    return getattr(value, kind) if kind else None

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 import device_sdk
+from device_sdk import Monitor
 from device_sdk.__main__ import main
+from device_sdk.cli.doctor import doctor
+from device_sdk.config import resolve
+from device_sdk.contract.attributes import ClockSource
+from device_sdk.testing import ManualClock, MemorySink, connect
 
 HEAVY = ("onnxruntime", "opentelemetry", "google.protobuf", "requests", "pydantic", "duckdb", "pyarrow", "fastapi")
 
@@ -54,7 +59,7 @@ def test_there_are_at_most_ten_public_names_and_all_exist() -> None:
 def test_doctor_is_content_with_a_collector_and_a_writable_directory(collector: Any, tmp_path: Path) -> None:
     said: list[str] = []
     assert main(["doctor", "--endpoint", collector.url, "--state-dir", str(tmp_path / "s")], said.append) == 0
-    assert all(" ok " in line for line in said)
+    assert all(" ok " in line or line.startswith("clock      note") for line in said)  # nobody may set this clock
 
 
 def test_doctor_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,3 +103,52 @@ def test_wrong_usage_exits_with_two() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["docter"])
     assert ended.value.code == 2
+
+
+def doctors_words(collector: Any, path: Path, clock: ManualClock | None = None) -> tuple[int, str]:
+    said: list[str] = []
+    code = doctor(resolve(endpoint=collector.url, state_dir=path), said.append, clock)
+    return code, "\n".join(said)
+
+
+def test_doctor_names_a_clock_that_cannot_be_right(collector: Any, tmp_path: Path) -> None:
+    code, text = doctors_words(collector, tmp_path / "s", ManualClock(86_400_000_000_000))
+    assert code == 1
+    assert "clock      BAD   it is not 1970-01-02" in text
+    code, text = doctors_words(
+        collector, tmp_path / "s", ManualClock(1_800_000_000_000_000_000, source=ClockSource.NONE)
+    )
+    assert code == 0
+    assert "nobody sets it" in text
+
+
+def test_doctor_compares_the_spools_budget_with_the_disk(
+    collector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "disk       ok" in doctors_words(collector, tmp_path / "s")[1]
+    monkeypatch.setenv("FLEETPULSE_DEVICE_SPOOL_BYTES", "1e18")
+    code, text = doctors_words(collector, tmp_path / "s")
+    assert code == 1
+    assert "set FLEETPULSE_DEVICE_SPOOL_BYTES" in text
+
+
+def test_doctor_names_runtimes_and_open_directories(collector: Any, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir(mode=0o755)
+    text = doctors_words(collector, tmp_path / "s")[1]
+    assert "is open to others (0755): chmod 700" in text
+    assert "runtime    ok    onnxruntime 1." in text
+
+
+def test_the_sink_reads_points_and_events_for_a_users_test(tmp_path: Path) -> None:
+    clock, sink = ManualClock(1_800_000_000_000_000_000), MemorySink()
+    monitor = Monitor(state_dir=tmp_path / "s", clock=clock)
+    connect(monitor, sink)
+    with monitor.measure("ocr", "2"):
+        clock.advance(5_000_000)
+    clock.advance(60_000_000_000)
+    monitor.step()
+    monitor.flush()
+    monitor.close()
+    ((attributes, point),) = sink.points("edge.inference.duration")
+    assert (attributes["edge.model.name"], point.count, point.sum) == ("ocr", 1, 0.005)
+    assert [name for name, _ in sink.events()][:1] == ["session.start"]
