@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -94,3 +95,26 @@ def _kernel_clock_is_synchronised() -> bool:
     except (OSError, AttributeError):
         return False
     return 0 <= state < _TIME_ERROR
+
+
+class AwakeTime:
+    """How long the program was awake, told in pieces that are windows."""
+
+    def __init__(self, perf_ns: Callable[[], int]) -> None:
+        self._perf_ns = perf_ns
+        self._told_ns = perf_ns()
+
+    def since_ns(self) -> int:
+        """Return how long it was awake since the last piece."""
+        return self._perf_ns() - self._told_ns
+
+    def take(self, late_ns: int = 0) -> int:
+        """Return the piece from the last one until ``late_ns`` ago."""
+        until_ns = self._perf_ns() - late_ns
+        piece_ns, self._told_ns = until_ns - self._told_ns, until_ns
+        return piece_ns
+
+    def skip(self, piece_ns: int) -> int:
+        """Return a piece of a length that is known."""
+        self._told_ns += piece_ns
+        return piece_ns

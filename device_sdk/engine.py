@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-from device_sdk.clock import Clock
+from device_sdk.clock import AwakeTime, Clock
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import LossReason, SignalLevel
@@ -63,7 +64,7 @@ class Engine(ExceptionSink):
         self._dormant = False
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
-        self._observed_perf_ns = clock.perf_ns()
+        self._awake_time = AwakeTime(clock.perf_ns)
         self.session = Session(config, clock, self._ledger)
         self._startup, self.loads = Startup(clock, first_of_boot=self.session.first_of_boot), Loads()
         self.remote = RemoteSettings(config.remote, self.session.directory, lambda: clock.boot_ns() / 1e9)
@@ -172,9 +173,14 @@ class Engine(ExceptionSink):
             if self.clock.manual:
                 self.sample_host()
             now, start, window_ns = self.session.now_ns(), self.session.stream.window_start_ns, self.remote.window_ns
+            turn_ns = self.session.turn_at(now)
+            if turn_ns is not None:  # the device becomes another; its windows get another phase, which would tell it
+                self._close_window(turn_ns, late_ns=now - turn_ns)
+                self._due_ns = turn_ns + 1 + secrets.randbelow(window_ns)
+                return 1
             if now < self._due_ns:
                 return 0
-            asleep_ns = (now - start) - (self.clock.perf_ns() - self._observed_perf_ns)
+            asleep_ns = (now - start) - self._awake_time.since_ns()
             closed = 0
             if asleep_ns < window_ns and (now - self._due_ns) // window_ns < CATCH_UP_WINDOWS_MAX:
                 while self._due_ns + window_ns <= now:
@@ -187,16 +193,11 @@ class Engine(ExceptionSink):
             self._due_ns += window_ns * (1 + (now - self._due_ns) // window_ns)
             return closed + 1
 
-    def _close_window(self, end_ns: int, *, empty: bool = False) -> None:
-        """Encode the open window and queue it; ``empty`` leaves what was folded to a later window."""
+    def _close_window(self, end_ns: int, *, empty: bool = False, late_ns: int = 0) -> None:
+        """Encode and queue the open window, ended ``late_ns`` ago; ``empty`` leaves what was folded to a later one."""
         started = time.thread_time_ns()
         length_ns = end_ns - self.session.stream.window_start_ns
-        if empty:
-            observed_ns = length_ns
-            self._observed_perf_ns += length_ns
-        else:
-            perf_ns = self.clock.perf_ns()
-            observed_ns, self._observed_perf_ns = perf_ns - self._observed_perf_ns, perf_ns
+        observed_ns = self._awake_time.skip(length_ns) if empty else self._awake_time.take(late_ns)
         emitters: list[Emitter] = [] if empty else self._model_emitters()
         emitters += [self.session.report.emit, self.selftests.emit]
         folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
@@ -300,9 +301,8 @@ class Engine(ExceptionSink):
                     self._send(_SEND_ROUND_S, patient=False)
 
     def _stop_threads(self, timeout_s: float) -> None:
-        self._stop.set()
-        self._wake.set()
-        self._to_send.set()
+        for event in (self._stop, self._wake, self._to_send):
+            event.set()
         current = threading.current_thread()
         for thread in self._threads:
             if thread is not current:
@@ -394,7 +394,7 @@ class Engine(ExceptionSink):
 
     def _begin_in_child(self) -> None:
         with self._lock:
-            self._observed_perf_ns = self.clock.perf_ns()
+            self._awake_time = AwakeTime(self.clock.perf_ns)
             self.session.begin_in_child()
             self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
             self._dormant = False

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EndReason
-from device_sdk.lifecycle.ends import Evidence, reason_of
+from device_sdk.contract.events import Event
+from device_sdk.lifecycle.ends import (
+    Evidence,
+    crash_attributes,
+    end_attributes,
+    end_severity,
+    is_crash,
+    reason_of,
+)
 from device_sdk.lifecycle.fatal import FatalSource, read_fault, read_sigterm
 from device_sdk.lifecycle.inflight import Cell, Flight, read_flight_of
 from device_sdk.lifecycle.kernel import KernelReader, MemoryState, killed_for_memory
 from device_sdk.lifecycle.mark import SessionHeader, Vital, read_session
 from device_sdk.lifecycle.state import StateDir
+from device_sdk.points import EventAttributes
 
 PULSE_NS: Final = 1_000_000_000
 """How often a running session leaves a sign of life in the in-flight mark."""
@@ -82,3 +92,13 @@ def _memory_kill(header: SessionHeader, flight: Flight | None, kernel: KernelRea
     )
     now = replace(kernel.memory(), group_kills=kernel.kills_in(header.memory_group))
     return killed_for_memory(before, now)
+
+
+def last_events(dead: DeadSession) -> Iterator[tuple[Event, EventAttributes, int, int | None]]:
+    """Yield (event, attributes, its number, severity) of what a dead session could not tell itself."""
+    header, vital, reason, flight = dead.header, dead.vital, dead.reason, dead.flight
+    lasted_ns = dead.last_sign_ns - header.started_ns
+    told = end_attributes(reason, vital, flight, duration_ns=lasted_ns, accuracy_ns=dead.accuracy_ns)
+    yield e.SESSION_END, told, vital.events, end_severity(reason)
+    if is_crash(reason):
+        yield e.APP_CRASH, crash_attributes(header.session_id, reason, vital, flight), vital.events + 1, None

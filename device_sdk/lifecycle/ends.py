@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
 from device_sdk.contract.attributes import EXPECTED_ENDS, EndReason
+from device_sdk.contract.events import Event
 from device_sdk.lifecycle.fatal import Fault
 from device_sdk.lifecycle.inflight import Flight, Running
 from device_sdk.lifecycle.mark import Vital
 from device_sdk.points import EventAttributes
+from device_sdk.spool import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +111,10 @@ def crash_attributes(crash_id: str, reason: EndReason, vital: Vital, flight: Fli
     if vital.signature:
         attributes.append((a.CRASH_SIGNATURE, vital.signature))
     return attributes + inflight_attributes(reason, flight)
+
+
+def priority_of(event: Event) -> Priority:
+    """Return how much an event matters when room is short: ends and crashes most, then updates, then the rest."""
+    if event in (e.SESSION_END, e.APP_CRASH):
+        return Priority.CRASH
+    return Priority.UPDATE if event.name.startswith("edge.update.") else Priority.HEALTH

@@ -94,9 +94,13 @@ class InflightMark:
         self.cells: memoryview = self._bytes.cast("q")
         self._places: list[list[Lane] | None] = [None] * PLACES_MAX
         self._lock = SafeLock()
-        self._bytes[8:24] = uuid.UUID(instance_id).bytes
+        self.rename(instance_id)
         self.cells[Cell.MAGIC] = _MAGIC
         self.cells[Cell.GROUP_KILLS] = self.cells[Cell.MACHINE_KILLS] = UNREADABLE
+
+    def rename(self, instance_id: str) -> None:
+        """Say which stream the mark belongs to."""
+        self._bytes[8:24] = uuid.UUID(instance_id).bytes
 
     @property
     def mapped(self) -> bool:

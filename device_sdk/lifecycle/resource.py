@@ -12,7 +12,6 @@ from functools import cache
 from device_sdk._version import __version__
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
-from device_sdk.lifecycle.state import Boot, Installation
 from device_sdk.points import EventAttributes
 from device_sdk.privacy import AttributeValue, Policy
 from device_sdk.reach import Reach
@@ -20,14 +19,10 @@ from device_sdk.reach import Reach
 DEFAULT_SERVICE = "edge-inference"
 
 
-def resource_of(
-    config: Config, given: dict[str, AttributeValue], installation: Installation, boot: Boot
-) -> dict[str, AttributeValue]:
-    """Return the resource attributes of this installation and boot, the stream's own id apart."""
+def resource_of(config: Config, given: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Return the resource attributes of this system, who it is (``Identity``) and the stream's own id apart."""
     resource: dict[str, AttributeValue] = {a.SERVICE_NAME: DEFAULT_SERVICE, **_system_facts(), **given}
     resource |= {
-        a.INSTALLATION_ID: installation.installation_id,
-        a.BOOT_ID: boot.boot_id,
         a.SETTINGS_ID: settings_id(config, config.remote.local),
         "telemetry.sdk.name": "fleetpulse-device-sdk",
         "telemetry.sdk.language": "python",

@@ -17,17 +17,18 @@ from device_sdk.contract.events import Event, Severity
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.accounts import Accounts
-from device_sdk.lifecycle.dead import DeadSession, read_dead_session
-from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash
+from device_sdk.lifecycle.dead import DeadSession, last_events, read_dead_session
+from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash, priority_of
 from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception_name
 from device_sdk.lifecycle.fatal import stop_watching, survived_bytes, watch_fatal_signals
 from device_sdk.lifecycle.flags import Flags
+from device_sdk.lifecycle.identity import Identity
 from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import privacy_facts, resource_of, settings_id
 from device_sdk.lifecycle.saved import saved_of
-from device_sdk.lifecycle.state import Installation, StateDir
+from device_sdk.lifecycle.state import Installation, StateDir, open_state, say_unusable
 from device_sdk.lifecycle.updates import UpdateLog
 from device_sdk.points import AttributePairs, EventAttributes
 from device_sdk.privacy import AttributeValue, Gate, allowed_resource
@@ -37,7 +38,7 @@ from device_sdk.sending.stream import Emitter, Stream, encode_event
 from device_sdk.signals import Signals
 from device_sdk.signals.lane import Lane
 from device_sdk.signals.summaries import CLASSES_MAX
-from device_sdk.spool import LOGS, METRICS, Priority, Reports, Spool, SpoolReport
+from device_sdk.spool import LOGS, METRICS, Reports, Spool, SpoolReport
 
 
 class Session:
@@ -49,12 +50,12 @@ class Session:
         self._ledger = ledger
         self._window_ns = config.window_ns
         self._kernel = None if clock.manual else KernelReader()  # a simulated device has no kernel of its own
-        self._state = _open_state(config.state_dir)
+        self._state = open_state(config.state_dir)
         try:
             installation = self._state.installation()
             self._boot = self._state.boot(clock, installation)
         except OSError as error:
-            _say_unusable(config.state_dir, error)
+            say_unusable(config.state_dir, error)
             self._state.release()
             self._state = StateDir.memory()
             installation = Installation.new()
@@ -65,7 +66,8 @@ class Session:
             ledger.refused(reason, count)
         for key in keys:
             log_rationed(logging.WARNING, "resource attribute %r is not sent; %s", key, nearest(key, a.RESOURCE_KEYS))
-        self._resource = resource_of(config, given, installation, self._boot)
+        self._identity = Identity(installation, self._boot, config.privacy.rotation_s)
+        self._resource = resource_of(config, given)
         self._accounts = Accounts(self._state.path, ledger)
         self.spool = self._new_spool(self._state.path / "spool" if self._state.path else None)
         self._flags = Flags(_listed(self._resource.get(a.FLAGS, ())))
@@ -107,17 +109,10 @@ class Session:
     def _begin(self, previous: SessionHeader | None) -> None:
         """Start: a fresh stream, its start event, its marks."""
         now = self.now_ns()
-        self.stream = Stream(self._resource, self._gate, started_ns=now)
         self.report = SpoolReport(self.spool)
-        self.vital = Vital(last_sign_ns=now)
         self._runs_at: deque[tuple[int, int]] = deque()  # (window, runs up to its end) of windows not yet safe
-        attributes: EventAttributes = [(a.BOOT_SEQUENCE, self._boot.sequence)]
-        if previous is not None:
-            attributes.insert(0, (a.SESSION_PREVIOUS_ID, previous.session_id))
         self.first_of_boot = previous is None or previous.boot_id != self._boot.boot_id
-        self._ledger.session_started()
-        self.emit(e.SESSION_START, attributes)
-        self.updates.session = instance_id = self.stream.instance_id
+        instance_id = self._start_stream(now, previous)
         self.inflight = InflightMark(self._state.path, instance_id, resident=self._kernel is not None)
         fatal = watch_fatal_signals(self._state.path, instance_id) if self._kernel is not None else None
         self._header = SessionHeader(
@@ -133,6 +128,22 @@ class Session:
         self._mark = Mark(self._state, self._header)
         self._note_memory()
         self.write_mark()
+
+    def _start_stream(self, now_ns: int, previous: SessionHeader | None) -> str:
+        """Begin a stream under the identity of this time, with its start event; return its id."""
+        self._resource |= self._identity.attributes(now_ns)
+        self._period = self._identity.period_of(now_ns)
+        self.stream = Stream(self._resource, self._gate, started_ns=now_ns)
+        self.vital = Vital(last_sign_ns=now_ns)
+        attributes: EventAttributes = []
+        if previous is not None and previous.resource.get(a.INSTALLATION_ID) == self._resource[a.INSTALLATION_ID]:
+            attributes.append((a.SESSION_PREVIOUS_ID, previous.session_id))
+        if not self._identity.rotation_s:  # the number of boots would link one pseudonym to the next
+            attributes.append((a.BOOT_SEQUENCE, self._boot.sequence))
+        self._ledger.session_started()
+        self.emit(e.SESSION_START, attributes, time_ns=now_ns)
+        self.updates.session = self.stream.instance_id
+        return self.stream.instance_id
 
     def restart_in_child(self, ledger: Ledger) -> None:
         """Forget everything of the parent's in a forked child; ``begin_in_child`` starts the child's own session."""
@@ -174,27 +185,20 @@ class Session:
         self._accounts.count_dead(instance_id, max(0, windows), max(0, runs), self.spool)
 
     def _tell_of(self, dead: DeadSession) -> None:
-        header, vital, reason, flight = dead.header, dead.vital, dead.reason, dead.flight
-        lasted_ns = dead.last_sign_ns - header.started_ns
-        told = end_attributes(reason, vital, flight, duration_ns=lasted_ns, accuracy_ns=dead.accuracy_ns)
-        events: list[tuple[Event, EventAttributes, int | None]] = [(e.SESSION_END, told, end_severity(reason))]
-        if is_crash(reason):
-            events.append((e.APP_CRASH, crash_attributes(header.session_id, reason, vital, flight), None))
-        encoder = Encoder(header.resource)
-        for number, (event, attributes, severity) in enumerate(events, vital.events):
+        for event, attributes, number, severity in last_events(dead):
             encoded = encode_event(
-                encoder,
+                Encoder(dead.header.resource),
                 event,
                 self._gate.event(event, attributes, self._ledger) or [],
-                instance_id=header.instance_id,
-                session_id=header.session_id,
+                instance_id=dead.header.instance_id,
+                session_id=dead.header.session_id,
                 number=number,
                 time_ns=dead.last_sign_ns,
                 observed_ns=self.now_ns(),
                 severity=severity,
             )
             self.spool.put(LOGS, encoded, priority=priority_of(event), durable=True)
-        self._ledger.session_ended(reason, expected=reason in EXPECTED_ENDS)
+        self._ledger.session_ended(dead.reason, expected=dead.reason in EXPECTED_ENDS)
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -205,6 +209,9 @@ class Session:
 
         ``runs`` is how many runs are in this and all earlier windows together, None for no more than before.
         """
+        turns = self.turn_at(end_ns) is not None
+        if turns:
+            self._part_from_identity(end_ns)
         window = self.stream.close_window(end_ns, observed_ns, self._ledger, emitters)
         self.spool.put(METRICS, window, stream=self.stream.checksum, losses=self._ledger.told())
         cells = self.inflight.cells
@@ -214,9 +221,37 @@ class Session:
         self.vital.last_sequence = self.stream.next_sequence - 1
         self.vital.observed_ns += observed_ns
         self._runs_at.append((self.vital.last_sequence, cells[Cell.FOLDED]))
+        if turns:
+            self._take_identity(end_ns)
         self._relabel()
         self._note_memory()
         self.write_mark()
+
+    def turn_at(self, now_ns: int) -> int | None:
+        """Return where the open window must end for this device to take another identity, None while it need not."""
+        if self.stream.ending or self._identity.period_of(now_ns) == self._period:
+            return None
+        began_ns = self._identity.began_ns(now_ns)
+        return began_ns if began_ns > self.stream.window_start_ns else now_ns
+
+    def _part_from_identity(self, now_ns: int) -> None:
+        """End the session of an identity that is given up: to the server the device leaves as if it had exited."""
+        self.stream.ending = True
+        self._ledger.session_ended(EndReason.EXIT, expected=True)
+        lasted_ns = now_ns - self.stream.started_ns
+        told = end_attributes(EndReason.EXIT, self.vital, None, duration_ns=lasted_ns, accuracy_ns=0)
+        self.emit(e.SESSION_END, told, time_ns=now_ns)
+
+    def _take_identity(self, now_ns: int) -> None:
+        """Go on as another device: new names, a new stream from 0, the same process and its in-flight mark."""
+        end, shift = self.vital.end, self.vital.last_sequence + 1  # windows before count backwards from -1
+        self._runs_at = deque((window - shift, runs) for window, runs in self._runs_at)
+        instance_id = self._start_stream(now_ns, None)
+        self.vital.end = end
+        self.inflight.rename(instance_id)
+        names = {"session_id": self.stream.session_id, "instance_id": instance_id, "resource": self.stream.resource}
+        self._header = replace(self._header, started_ns=now_ns, **names)  # type: ignore[arg-type]
+        self._mark = Mark(self._state, self._header)
 
     def pulse(self) -> None:
         """Leave a sign of life between two windows."""
@@ -359,25 +394,3 @@ class Session:
 
 def _listed(value: AttributeValue) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else ()
-
-
-def priority_of(event: Event) -> Priority:
-    """Return how much an event matters when room is short: ends and crashes most, then updates, then the rest."""
-    if event in (e.SESSION_END, e.APP_CRASH):
-        return Priority.CRASH
-    return Priority.UPDATE if event.name.startswith("edge.update.") else Priority.HEALTH
-
-
-def _open_state(path: Path) -> StateDir:
-    """Open the state directory; on one that cannot be used go on in memory and say so."""
-    try:
-        return StateDir.open(path)
-    except OSError as error:
-        _say_unusable(path, error)
-        return StateDir.memory()
-
-
-def _say_unusable(path: Path, error: OSError) -> None:
-    log_rationed(
-        logging.WARNING, "state_dir %s: %s; this device gets a new identity at every start", path, error.strerror
-    )

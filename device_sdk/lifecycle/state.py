@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from device_sdk.clock import Clock
-from device_sdk.errors import StateDirError
+from device_sdk.errors import StateDirError, log_rationed
 
 _SESSION_FILE: Final = "session"
 _TIME_MAX_NS: Final = (1 << 63) - 1
@@ -158,6 +159,22 @@ def _renew_lock_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock_after_fork)
+
+
+def open_state(path: Path) -> StateDir:
+    """Open the state directory; on one that cannot be used go on in memory and say so."""
+    try:
+        return StateDir.open(path)
+    except OSError as error:
+        say_unusable(path, error)
+        return StateDir.memory()
+
+
+def say_unusable(path: Path, error: OSError) -> None:
+    """Say in the log that a state directory cannot be used, and what that means."""
+    log_rationed(
+        logging.WARNING, "state_dir %s: %s; this device gets a new identity at every start", path, error.strerror
+    )
 
 
 def _taken(path: Path, pid: int | None) -> str:

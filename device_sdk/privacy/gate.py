@@ -14,6 +14,7 @@ import numpy as np
 
 from device_sdk.contract import EVENTS, Instrument
 from device_sdk.contract import attributes as a
+from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import LossReason, PrivacyReason
 from device_sdk.contract.events import COMMON_KEYS, Event
 from device_sdk.errors import log_rationed
@@ -28,6 +29,8 @@ from device_sdk.privacy.schema import event_attribute_refusal, instrument_of, se
 
 _REMEMBERED_MAX: Final = 4096
 """Most refused series that are remembered; the memory starts anew beyond, and the next sight decides again."""
+_LINKING: Final = frozenset({m.PROCESS_UPTIME.name, m.SYSTEM_UPTIME.name})
+"""Readings that would tell exactly which pseudonym goes on as which: not sent while the identity rotates."""
 _EVENT_KEYS: Final = {event.name: frozenset((*COMMON_KEYS, *event.attributes)) for event in EVENTS}
 
 
@@ -48,6 +51,7 @@ class Gate:
             ledger = EpsilonLedger(folder, policy.epsilon_day, now_ns)
             randomiser = Randomiser(policy.epsilon, ledger, self._vocabularies, np.random.default_rng())
         self._contribution = Contribution(policy, randomiser=randomiser)
+        self._linking = _LINKING if policy.rotation_s else frozenset()
         self._series: dict[str, set[AttributePairs]] = {}
         self._series_count = 0
         self._outside: dict[tuple[str, AttributePairs], PrivacyReason | None] = {}
@@ -62,6 +66,8 @@ class Gate:
         """Return what of a window may leave; the rest is counted by reason. ``last``: no later window will come."""
         admitted = Points()
         for metric, members in points.by_metric.items():
+            if metric in self._linking:
+                continue
             instrument = instrument_of(metric)
             if instrument is None:
                 self._refuse(account, PrivacyReason.UNKNOWN_NAME, f"metric {metric!r}", len(members))
