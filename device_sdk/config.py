@@ -30,6 +30,7 @@ _ENV_NAMES: Final = frozenset(
         "SPOOL", "TIMEOUT_S", "SPOOL_BYTES", "SPOOL_MEMORY_BYTES", "SPOOL_AGE_S", "SPOOL_WRITTEN_BYTES_PER_DAY",
         "SENT_BYTES_PER_DAY", "OVERHEAD_BUDGET", "BUDGETS", "RAISE",
         "PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S",
+        "CONSENT",
     }
 )  # fmt: skip
 """What may follow the prefix; any other name in the environment is a typing error and is reported as one."""
@@ -61,6 +62,8 @@ class Config:
     compressed: bool
     overhead_budget: float
     privacy: Policy
+    consent: bool | None
+    """Whether the user agrees; None when nobody is asked."""
     remote: RemotePolicy
     """Window length, sampling and signal level: what the device does itself, and how far remote settings may go."""
     budgets: tuple[tuple[str, float], ...] = ()
@@ -83,6 +86,7 @@ def resolve(
     privacy_epsilon: float | None = None,
     privacy_epsilon_day: float | None = None,
     identity_rotation_s: int | None = None,
+    consent: bool | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Return the effective settings; raise ``ConfigError`` naming the setting, its value and the nearest valid one."""
@@ -122,9 +126,14 @@ def resolve(
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
         remote=_remote(env, round(window * 1e9)),
+        consent=consent if consent is not None else _consent(env),
         privacy=_privacy(env, own, named),
         budgets=_budgets(budgets, env),
     )
+
+
+def _consent(env: Mapping[str, str]) -> bool | None:
+    return _boolean(env, "CONSENT", False) if ENV_PREFIX + "CONSENT" in env else None
 
 
 _PRIVACY: Final = ("PRIVACY_MIN_COUNT", "PRIVACY_CLIP", "PRIVACY_EPSILON", "PRIVACY_EPSILON_DAY", "IDENTITY_ROTATION_S")

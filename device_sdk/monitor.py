@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
-from device_sdk.attaching import Attacher, given, route_of, stage_of
+from device_sdk.attaching import Attacher, Given, given, route_of, stage_of
 from device_sdk.clock import Clock, SystemClock
 from device_sdk.config import Config, resolve
+from device_sdk.consent import LaterMeasure, Switches, asking, behind, discard_state
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import EndReason, SelftestTrigger
 from device_sdk.engine import Engine
@@ -67,6 +69,7 @@ class Monitor:
         privacy_epsilon: float | None = None,
         privacy_epsilon_day: float | None = None,
         identity_rotation_s: int | None = None,
+        consent: bool | None = None,
     ) -> None:
         self.config: Config = resolve(
             endpoint=endpoint,
@@ -84,13 +87,20 @@ class Monitor:
             privacy_epsilon=privacy_epsilon,
             privacy_epsilon_day=privacy_epsilon_day,
             identity_rotation_s=identity_rotation_s,
+            consent=consent,
         )
         self._signals = _declared(signals, self.config)
         self._measured: dict[tuple[str, str], Recorder] = {}
         self._subjects = Subjects()
-        self._engine: Engine | None = None
-        if self.config.enabled:
-            self._engine = _start(self.config, clock or SystemClock())
+        self._clock: Clock = clock or SystemClock()
+        self._switches = Switches() if self.config.consent is not None else None
+        self._turning = threading.Lock()
+        self._go(on=self.config.consent is not False)
+
+    def _go(self, *, on: bool) -> None:
+        """Observe from here on, or be as one that is disabled."""
+        self._engine: Engine | None = _start(self.config, self._clock) if on and self.config.enabled else None
+        self._measured.clear()
         self._attacher = Attacher(self._engine, self._signals_for, self._subjects, self._signals)
         if self._engine is not None and not self._engine.clock.manual:
             close_at_exit(self._engine)
@@ -116,7 +126,7 @@ class Monitor:
         (``device``, ``gateway``, ``cloud``, ``fallback``); ``requested`` the execution providers that were asked for,
         the preferred one first, which ``load`` sees by itself.
         """
-        return cast(_S, self._attacher.wrap(session, given(model, version, signals, route, requested)))
+        return cast(_S, self._switched(session, given(model, version, signals, route, requested)))
 
     def load(
         self,
@@ -138,8 +148,10 @@ class Monitor:
         is ``create``, ``read``, ``compile`` or ``warm_up`` where the call itself does not say. The other arguments are
         those of ``wrap``.
         """
-        said = given(model, version, signals, route, requested)
-        return cast(_S, self._attacher.load(factory, args, kwargs, said, stage_of(stage)))
+        said, part = given(model, version, signals, route, requested), stage_of(stage)
+        if self._switches is not None:
+            return cast(_S, self._switched(factory(*args, **kwargs), said))
+        return cast(_S, self._attacher.load(factory, args, kwargs, said, part))
 
     def measure(self, model: str, version: str = "0", *, samples: int = 1, route: str | None = None) -> Measure:
         """Time any block, function or async function as an inference of ``model``, in ``with`` or as a decorator.
@@ -147,15 +159,19 @@ class Monitor:
         An exception is counted by its type and passes on unchanged. The run that ``with`` gives takes ``samples``,
         ``route`` and ``input_bytes`` of its own; of a function the bytes are those of its array and bytes arguments.
         """
-        where = route_of(route)
-        if self._engine is None:
+        current = functools.partial(self._current_measure, model, version, samples, route_of(route))
+        return current() if self._switches is None else LaterMeasure(current)
+
+    def _current_measure(self, model: str, version: str, samples: int, route: str) -> Measure:
+        engine = self._engine
+        if engine is None:
             return Unmeasured()
         key = (model, version)
         recorder = self._measured.get(key)
         if recorder is None:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
-            recorder = self._measured.setdefault(key, self._engine.recorder(run, Signals(output="none")))
-        return CallableMeasure(recorder, samples, where)
+            recorder = self._measured.setdefault(key, engine.recorder(run, Signals(output="none")))
+        return CallableMeasure(recorder, samples, route)
 
     def pipeline(self, model: str, version: str | None = None) -> Pipeline:
         """Time answers of ``model`` from end to end, in ``with`` (then by stages) or as a decorator.
@@ -166,10 +182,10 @@ class Monitor:
         ``ModelNameError`` for names that cannot be sent.
         """
         sendable_names(((a.MODEL_NAME, model), (a.MODEL_VERSION, "0" if version is None else version)))
-        engine = self._engine
-        if engine is None:
-            return Pipeline(lambda: None, SystemClock().perf_ns)
-        return Pipeline(functools.partial(engine.answers.of, str(model), version), engine.clock.perf_ns)
+        return Pipeline(
+            lambda: engine.answers.of(str(model), version) if (engine := self._engine) is not None else None,
+            self._clock.perf_ns,
+        )
 
     def outcome(
         self, model: str, *, correct: bool, version: str | None = None, output: str | None = None, samples: int = 1
@@ -202,7 +218,7 @@ class Monitor:
         ``GoldenError`` for a set that cannot be judged and ``ConfigError`` for what cannot be run; a model that fails
         is a result that failed.
         """
-        chosen, subject = checked(golden, preprocess, every_s), self._subjects.of(session, model, version)
+        chosen, subject = checked(golden, preprocess, every_s), self._subjects.of(behind(session), model, version)
         if self._engine is None:
             return untold().perform(subject, chosen, preprocess, SelftestTrigger.MANUAL)
         return self._engine.selftests.perform_and_stand(subject, chosen, preprocess, every_s)
@@ -214,6 +230,43 @@ class Monitor:
             return self._signals[model]
         beside = signals_beside(path) if path else None
         return beside or Signals()
+
+    # --- consent ----------------------------------------------------------------------------------------------
+
+    def enable(self) -> None:
+        """Say that the user agrees: observe from here on, what was wrapped before too.
+
+        Only for a Monitor that was made with ``consent=False`` or ``True`` (``ConfigError``); raises ``StateDirError``
+        when another Monitor holds the directory. Harmless when it is on.
+        """
+        with self._turning:
+            switches = asking(self._switches, "enable")
+            if self._engine is None and self.config.enabled:
+                self._go(on=True)
+                switches.turn(self._engine is not None)
+
+    def disable(self) -> None:
+        """Say that the user does not agree, or no longer: observe nothing, and discard what is not sent.
+
+        Deletes what waits, the session's marks and the installation's identity, so that consent given later is that of
+        another device. A request that is under way at this moment may still arrive. Raises as ``enable`` does.
+        """
+        with self._turning:
+            asking(self._switches, "disable").turn(on=False)
+            engine = self._engine
+            self._go(on=False)
+            if engine is not None:
+                with guard("stopping after consent was withdrawn"):
+                    engine.abandon()
+            discard_state(self.config.state_dir)
+
+    def _switched(self, session: Any, said: Given) -> Any:
+        """Return a session behind the switch of consent."""
+        if self._switches is None:
+            return self._attacher.wrap(session, said)
+        if self._engine is None:
+            self._attacher.wrap(session, said)  # notes it for self-tests; says what is no session
+        return self._switches.add(session, lambda: self._attacher.wrap(session, said), on=self._engine is not None)
 
     # --- driving and ending -----------------------------------------------------------------------------------
 

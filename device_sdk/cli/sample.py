@@ -49,7 +49,12 @@ def take_sample(config: Config, signals_file: Path | None, model_file: Path | No
             shutil.copy(file, state)
         # an endpoint that nobody listens at, for the moment until the transport is exchanged
         monitor = Monitor(
-            endpoint="http://127.0.0.1:9", state_dir=state, signals=signals, enabled=True, overhead_budget=1.0
+            endpoint="http://127.0.0.1:9",
+            state_dir=state,
+            signals=signals,
+            enabled=True,
+            consent=True,
+            overhead_budget=1.0,
         )
         try:
             sink = MemorySink()

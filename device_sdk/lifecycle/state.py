@@ -112,6 +112,11 @@ class StateDir:
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             os.write(self._descriptor, data)
 
+    def truncate_mark(self) -> None:
+        """Forget the session mark."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
+
     def sync_mark(self) -> None:
         """Bring the session mark to the medium."""
         if self._descriptor is not None:
