@@ -12,8 +12,7 @@ from functools import cache
 from device_sdk._version import __version__
 from device_sdk.config import Config
 from device_sdk.contract import attributes as a
-from device_sdk.points import EventAttributes
-from device_sdk.privacy import AttributeValue, Policy
+from device_sdk.privacy import AttributeValue
 from device_sdk.reach import Reach
 
 DEFAULT_SERVICE = "edge-inference"
@@ -39,18 +38,6 @@ def settings_id(config: Config, reach: Reach) -> str:
     own: list[object] = [config.durable, config.limits.disk_bytes, bool(config.device_id), __version__, config.budgets]
     shaping = json.dumps([*own, *dataclasses.astuple(reach), *dataclasses.astuple(config.privacy)])
     return hashlib.sha256(shaping.encode()).hexdigest()[:8]
-
-
-def privacy_facts(policy: Policy) -> EventAttributes:
-    """Return what ``edge.settings.applied`` says of privacy: remote settings cannot change it, but it is in force."""
-    told: EventAttributes = [(a.PRIVACY_MIN_COUNT, policy.min_count), (a.PRIVACY_ENABLED, policy != Policy())]
-    if policy.clip is not None:
-        told.append((a.PRIVACY_CLIP, policy.clip))
-    if policy.epsilon is not None:
-        told.append((a.PRIVACY_EPSILON, policy.epsilon))
-    if policy.rotation_s:
-        told.append((a.PRIVACY_ROTATION, policy.rotation_s))
-    return told
 
 
 @cache

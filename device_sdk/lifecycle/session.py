@@ -26,7 +26,7 @@ from device_sdk.lifecycle.identity import Identity
 from device_sdk.lifecycle.inflight import Cell, InflightMark
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
-from device_sdk.lifecycle.resource import privacy_facts, resource_of, settings_id
+from device_sdk.lifecycle.resource import resource_of, settings_id
 from device_sdk.lifecycle.saved import saved_of
 from device_sdk.lifecycle.state import Installation, StateDir, open_state, say_unusable
 from device_sdk.lifecycle.updates import UpdateLog
@@ -329,7 +329,7 @@ class Session:
         self._header = replace(self._header, window_ns=reach.window_ns, resource=self.stream.resource)
         self._mark.write_header(self._header)
         severity = int(Severity.WARN) if warn else None
-        in_force = [(a.SETTINGS_ID, changed), *told, *privacy_facts(self._config.privacy)]
+        in_force = [(a.SETTINGS_ID, changed), *told, *self._config.privacy.facts()]
         self.emit(e.SETTINGS_APPLIED, in_force, severity=severity, time_ns=at_ns)
 
     def envelope(self) -> bytes:
