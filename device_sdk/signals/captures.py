@@ -32,6 +32,13 @@ class Capture:
         """Make the ring."""
         self.ring = np.zeros((rows, self.width), dtype=self.dtype)
 
+    def keep(self, slots: list[int], rows: NDArray[Any]) -> None:
+        """Copy rows into the ring; one row, the usual case, without the price of an index array."""
+        if len(slots) == 1:
+            self.ring[slots[0]] = rows[0]
+        else:
+            self.ring[slots] = rows
+
     def absent(self, values: Mapping[str, Any]) -> bool:
         """Say whether a run has none of this: an optional input left out, an output that was not asked for."""
         return values.get(self.name) is None

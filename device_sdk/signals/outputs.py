@@ -25,6 +25,11 @@ VALUES_MAX: Final = 8
 _ROWS_LOOKED_AT: Final = 64
 
 
+def holds_nan(tensor: NDArray[Any]) -> bool:
+    """Say whether a tensor with elements has a NaN: its maximum is one then, in one pass and without a copy."""
+    return tensor.dtype.kind == "f" and bool(np.isnan(tensor.max()))
+
+
 class OutputCapture(TensorCapture):
     """A class vector, an embedding, or up to 8 values a sample."""
 
@@ -55,8 +60,7 @@ class OutputCapture(TensorCapture):
             return ""
         if watched.size == 0:
             return ErrorType.EMPTY_OUTPUT
-        broken = watched.dtype.kind == "f" and bool(np.isnan(watched).any())
-        return ErrorType.NAN_OUTPUT if broken else ""
+        return ErrorType.NAN_OUTPUT if holds_nan(watched) else ""
 
 
 class DetectionCapture(Capture):
@@ -99,7 +103,7 @@ class DetectionCapture(Capture):
         """Say whether scores or boxes hold NaN; no detection at all is an answer."""
         for name in self._reader.names[:2]:
             tensor = values.get(name)
-            if isinstance(tensor, np.ndarray) and tensor.dtype.kind == "f" and bool(np.isnan(tensor).any()):
+            if isinstance(tensor, np.ndarray) and tensor.size and holds_nan(tensor):
                 return ErrorType.NAN_OUTPUT
         return ""
 

@@ -335,7 +335,7 @@ class Recorder:
             return
         slots = [next(self._sequence) & rings.mask for _ in range(wanted)]
         for capture, rows in batch.copies:
-            capture.ring[slots] = rows
+            capture.keep(slots, rows)
         rings.commit(slots[0], NOTHING, self.perf_ns() - end_ns, batch.holes)
         for slot in slots[1:]:
             rings.commit(slot, NOTHING, NOTHING, batch.holes)

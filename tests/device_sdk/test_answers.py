@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sdk_kit import SECOND, Bench
+from sdk_kit import SECOND, Bench, attributes_of
 
 from device_sdk import ConfigError, ModelNameError, Monitor, Signals
 from device_sdk.contract import attributes as a
@@ -276,3 +280,42 @@ def test_nothing_is_sent_for_a_window_without_answers(bench: Any) -> None:
     world.window()
     world.window()
     assert len(world.named("edge.pipeline.duration")) == 1
+
+
+def test_a_forked_child_tells_of_its_own_answers_alone(collector: Any, tmp_path: Path) -> None:
+    program = """
+import os, sys
+from device_sdk import Monitor
+monitor = Monitor(endpoint=sys.argv[1], state_dir=sys.argv[2], window_s=3600)
+pipeline = monitor.pipeline("m", "1")
+with pipeline as answer, answer.run:
+    pass
+child = os.fork()
+for _ in range(3 if child else 2):
+    with pipeline as answer, answer.run:
+        pass
+if child:
+    os.waitpid(child, 0)
+    assert monitor.close(10)
+else:
+    assert monitor.flush(10)
+    os._exit(0 if monitor.close(10) else 1)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "FLEETPULSE_"))}
+    subprocess.run(
+        [sys.executable, "-c", program, collector.url, str(tmp_path / "state")],
+        check=True, timeout=60, env=environment,
+    )  # fmt: skip
+    counts: dict[str, int] = {}
+    for request in collector.metrics():
+        for window in request.resource_metrics:
+            stream = attributes_of(window.resource.attributes)[a.SERVICE_INSTANCE_ID]
+            for metric in window.scope_metrics[0].metrics:
+                if metric.name == "edge.pipeline.duration":
+                    (total,) = [
+                        point.count
+                        for point in metric.exponential_histogram.data_points
+                        if attributes_of(point.attributes)[a.PIPELINE_STAGE] == "total"
+                    ]
+                    counts[stream] = counts.get(stream, 0) + total
+    assert sorted(counts.values()) == [2, 4]
