@@ -78,7 +78,11 @@ def test_the_server_wheel_carries_its_packages_and_data_files_but_not_the_sdk(se
     names = zipfile.ZipFile(server_wheel).namelist()
     tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert tops == {"collector", "analytics", "alerts", "dashboards", "fleetpulse", "simulator"}
-    for needed in ("collector/storage/migrations/0001_initial.sql", "simulator/models/digits.onnx"):
+    for needed in (
+        "collector/storage/migrations/0001_initial.sql",
+        "collector/storage/migrations/0003_settings.sql",
+        "simulator/models/digits.onnx",
+    ):
         assert needed in names
     assert [name for name in names if name.startswith("alerts/rules/")]
     assert [name for name in names if name.startswith("analytics/slos/")]
