@@ -132,8 +132,11 @@ class Attacher:
         stage, label = stage or request.stage, _labelled(request, label)
         perf_ns = self.engine.clock.perf_ns
         started = perf_ns()
+        name = label.model or Path(label.path or "unknown").stem
+        provider = next(iter(label.requested), "")
         try:
-            made = factory(*args, **(kwargs if request.kwargs is None else request.kwargs))
+            with self.engine.session.loading(name, label.version or "unknown", request.runtime, provider):
+                made = factory(*args, **(kwargs if request.kwargs is None else request.kwargs))
         except BaseException as error:
             with guard("counting a failed load"):
                 load = Load("", "", request.runtime, label.requested, stage, perf_ns() - started)

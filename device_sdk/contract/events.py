@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
 from device_sdk.contract import attributes as a
@@ -30,6 +30,14 @@ INFLIGHT_KEYS: Final = (
     a.INFLIGHT_RUNS,
 )
 """The in-flight mark: what the process was inferring when it ended."""
+
+
+class InflightPhase(StrEnum):
+    """What a model was doing when its process ended: being loaded, its first run, or a later one."""
+
+    LOAD = "load"
+    FIRST = "first"
+    STEADY = "steady"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import Final
 
 from device_sdk.contract import attributes as a
+from device_sdk.contract.events import InflightPhase
 
 _VOCABULARIES: Final[Mapping[str, type[StrEnum]]] = {
     a.ERROR_TYPE: a.ErrorType,
     a.INFERENCE_PHASE: a.Phase,
+    a.INFLIGHT_PHASE: InflightPhase,
     a.INFERENCE_ROUTE: a.Route,
     a.FEATURE_STATE: a.FeatureState,
     a.SESSION_END_REASON: a.EndReason,

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
-from device_sdk.contract.attributes import Phase
+from device_sdk.contract.events import InflightPhase
 from device_sdk.errors import log_rationed
 from device_sdk.locks import SafeLock
 from device_sdk.signals.lane import Lane
@@ -36,7 +37,9 @@ _LANE_PAIRS: Final = 8
 _FILE_BYTES: Final = 8 * (_HEADER_CELLS + _PLACE_CELLS * PLACES_MAX)
 _MAGIC: Final = int.from_bytes(b"FPFLY\x00\x00\x01", sys.byteorder, signed=True)
 _NAMES_BYTES: Final = 8 * (_PLACE_CELLS - 2 * _LANE_PAIRS)
-_NAME_BYTES: Final = _NAMES_BYTES // 4 - 1
+_NAME_BYTES: Final = (_NAMES_BYTES - 1) // 4 - 1
+_LOAD: Final = 1
+"""The last byte of a place where a model is loaded and not run: nothing there counts as a run."""
 
 
 class Cell(IntEnum):
@@ -64,7 +67,7 @@ class Running:
     version: str
     runtime: str
     provider: str
-    phase: Phase
+    phase: InflightPhase
     runs: int
 
 
@@ -93,6 +96,7 @@ class InflightMark:
         self._bytes = memoryview(self._buffer)
         self.cells: memoryview = self._bytes.cast("q")
         self._places: list[list[Lane] | None] = [None] * PLACES_MAX
+        self._failed_load: list[Lane] = []
         self._lock = SafeLock()
         self.rename(instance_id)
         self.cells[Cell.MAGIC] = _MAGIC
@@ -107,7 +111,9 @@ class InflightMark:
         """Whether the mark outlives the process."""
         return self._map is not None
 
-    def opener(self, *, model: str, version: str, runtime: str, provider: str) -> Callable[[], Lane]:
+    def opener(
+        self, *, model: str, version: str, runtime: str, provider: str, load: bool = False
+    ) -> Callable[[], Lane]:
         """Return what opens the lanes of one session or callable: one for each of its ways to run."""
         names = b"\0".join(name.encode()[:_NAME_BYTES] for name in (model, version, runtime, provider))
         place: list[Lane] = []
@@ -117,6 +123,7 @@ class InflightMark:
                 self._places[number] = place
                 start = 8 * (_place_at(number) + _LANE_PAIRS * 2)
                 self._bytes[start : 8 * _place_at(number + 1)] = names.ljust(_NAMES_BYTES, b"\0")
+                self._bytes[8 * _place_at(number + 1) - 1] = _LOAD * load
         if number is None:
             log_rationed(logging.WARNING, "more than %d sessions at once: a crash in %r is not told", PLACES_MAX, model)
 
@@ -137,11 +144,21 @@ class InflightMark:
         with self._lock:
             for number, place in enumerate(self._places):
                 if place is not None and any(id(lane) in gone for lane in place):
+                    load = self._bytes[8 * _place_at(number + 1) - 1] == _LOAD
                     for lane in place:
-                        self.cells[Cell.RELEASED] += lane.cells[1]
+                        self.cells[Cell.RELEASED] += 0 if load else lane.cells[1]
                         lane.cells[0] = lane.cells[1] = 0
                         lane.detach()
                     self._places[number] = None
+
+    def loading(self, *, model: str, version: str, runtime: str, provider: str) -> Loading:
+        """Mark a model as being loaded for as long as the returned block lasts."""
+        return Loading(self, self.opener(model=model, version=version, runtime=runtime, provider=provider, load=True)())
+
+    def load_failed(self, lane: Lane) -> None:
+        """Keep the place of a failed load until the next one fails: it may be what ends the program."""
+        failed, self._failed_load = self._failed_load, [lane]
+        self.release(failed)
 
     def note_raised(self, error_id: int, trace_ids: set[int]) -> None:
         """Note the lane whose run raised the exception of this id, if one did, by a part of its traceback."""
@@ -166,6 +183,26 @@ class InflightMark:
         self._lock = SafeLock()
 
 
+class Loading:
+    """A block in which a model is loaded."""
+
+    def __init__(self, mark: InflightMark, lane: Lane) -> None:
+        self._mark = mark
+        self._lane = lane
+
+    def __enter__(self) -> None:
+        self._lane.enter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lane.leave(error)
+        if error is None:
+            self._mark.release([self._lane])
+        else:
+            self._mark.load_failed(self._lane)
+
+
 def read_flight(data: bytes) -> Flight | None:
     """Return what an in-flight mark says, None when it is not one."""
     if len(data) != _FILE_BYTES:
@@ -181,13 +218,14 @@ def read_flight(data: bytes) -> Flight | None:
         begun, done = sum(pairs[0::2]), sum(pairs[1::2])
         if begun <= 0 or done < 0:
             continue
-        ended += done
+        load = data[8 * _place_at(number + 1) - 1] == _LOAD
+        ended += 0 if load else done
         names = data[8 * (at + 2 * _LANE_PAIRS) : 8 * _place_at(number + 1)].split(b"\0")
         if len(names) < 4:
             continue
         model, version, runtime, provider = (name.decode(errors="ignore") for name in names[:4])
         first = done == 0 or (done == 1 and cells[Cell.RAISED] == 1 + number)
-        phase = Phase.FIRST if first else Phase.STEADY
+        phase = InflightPhase.LOAD if load else InflightPhase.FIRST if first else InflightPhase.STEADY
         here = Running(model, version, runtime, provider, phase, begun - done)
         if here.runs > 0:
             running.append(here)

@@ -23,7 +23,7 @@ from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception
 from device_sdk.lifecycle.fatal import stop_watching, survived_bytes, watch_fatal_signals
 from device_sdk.lifecycle.flags import Flags
 from device_sdk.lifecycle.identity import Identity
-from device_sdk.lifecycle.inflight import Cell, InflightMark
+from device_sdk.lifecycle.inflight import Cell, InflightMark, Loading
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import resource_of, settings_id
@@ -301,6 +301,10 @@ class Session:
         model, version = str(names[a.MODEL_NAME]), str(names[a.MODEL_VERSION])
         runtime, provider = str(names.get(a.RUNTIME_NAME, "")), str(names.get(a.PROVIDER_NAME, ""))
         return self.inflight.opener(model=model, version=version, runtime=runtime, provider=provider)
+
+    def loading(self, model: str, version: str, runtime: str, provider: str) -> Loading:
+        """Mark a model as being loaded for as long as the block lasts."""
+        return self.inflight.loading(model=model, version=version, runtime=runtime, provider=provider)
 
     def release_lanes(self, lanes: Iterable[Lane]) -> None:
         """Take back the lanes of a session that the host has let go of."""

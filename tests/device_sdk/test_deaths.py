@@ -160,6 +160,16 @@ def test_a_crash_inside_a_real_session_names_model_runtime_and_provider(death: A
     assert told.end[a.INFLIGHT_PHASE] == "steady"
 
 
+@pytest.mark.parametrize(
+    ("loading", "reason"),
+    [("ctypes.string_at(0)", "native_crash"), ("die(signal.SIGKILL)", "unknown"), ("int('x')", "exception")],
+)
+def test_a_death_while_a_model_is_loaded_names_the_model(death: Any, loading: str, reason: str) -> None:
+    told = death(f"monitor.load(lambda: {loading}, model='big', version='4')")
+    assert (told.reason, told.model) == (reason, "big")
+    assert (told.end[a.INFLIGHT_MODEL_VERSION], told.end[a.INFLIGHT_PHASE]) == ("4", "load")
+
+
 @pytest.mark.parametrize(("inside", "model"), [(True, "ocr"), (False, None)])
 def test_sigkill_is_unknown_and_still_says_whether_it_was_inferring(
     death: Any, inside: bool, model: str | None

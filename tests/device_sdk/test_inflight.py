@@ -12,7 +12,7 @@ import pytest
 from sdk_kit import classifier, session_of
 
 from device_sdk.contract import attributes as a
-from device_sdk.contract.attributes import Phase
+from device_sdk.contract.events import InflightPhase
 from device_sdk.lifecycle.inflight import (
     FILE_NAME,
     PLACES_MAX,
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back_from_the_file(tmp_path: Path) -> None:
     flight = read_flight_of(tmp_path)
     assert flight is not None
     assert (flight.instance_id, flight.ended, flight.raised) == (ID, 1, None)
-    assert flight.running == (Running("m", "1", "onnxruntime", "CPUExecutionProvider", Phase.STEADY, 1),)
+    assert flight.running == (Running("m", "1", "onnxruntime", "CPUExecutionProvider", InflightPhase.STEADY, 1),)
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
@@ -170,6 +170,25 @@ def test_a_simulated_death_inside_a_run_is_attributed_too(bench: Any) -> None:
     later.window()
     ((at, lost),) = later.named("edge.loss.runs")
     assert (at[a.LOSS_REASON], lost.as_int) == ("shutdown", 2)  # one in a window in memory, one in the open window
+
+
+def test_a_load_is_marked_and_is_no_run(tmp_path: Path) -> None:
+    mark = InflightMark(tmp_path, ID)
+    with mark.loading(model="m", version="1", runtime="onnxruntime", provider="TensorrtExecutionProvider"):
+        flight = read_flight_of(tmp_path)
+    assert flight is not None
+    assert flight.running == (Running("m", "1", "onnxruntime", "TensorrtExecutionProvider", InflightPhase.LOAD, 1),)
+    for _ in range(PLACES_MAX + 1):  # failed loads take no place for ever
+        with (
+            pytest.raises(OSError, match="no such model"),
+            mark.loading(model="m", version="1", runtime="onnxruntime", provider=""),
+        ):
+            raise OSError("no such model")
+    lane = opened(mark)()
+    lane.enter()
+    flight = mark.read()
+    assert flight is not None
+    assert (flight.ended, [running.phase for running in flight.running]) == (0, [InflightPhase.FIRST])
 
 
 def test_the_pulse_and_the_counts_are_in_the_header(tmp_path: Path) -> None:
