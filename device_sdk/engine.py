@@ -21,6 +21,7 @@ from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.leaving import close_at_exit_of_fork
 from device_sdk.lifecycle.session import Session
+from device_sdk.meters import Meters
 from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.privacy import sendable_names
@@ -62,6 +63,7 @@ class Engine(ExceptionSink):
         self._overhead.govern(config.remote.local.level, config.remote.local.sample_every)
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self._dormant = False
+        self.meters = Meters(config, clock)
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._awake_time = AwakeTime(clock.perf_ns)
@@ -162,6 +164,7 @@ class Engine(ExceptionSink):
         last one holds what was recorded; after a suspension (or a very long gap) one window covers all of it.
         """
         if closed := self._close_due():
+            self.meters.window_closed()
             self._settle()
         return closed
 
@@ -243,6 +246,7 @@ class Engine(ExceptionSink):
             self.fold()
             if not self.clock.manual and self.session.now_ns() > self.session.stream.window_start_ns:
                 self._close_window(self.session.now_ns())
+        self.meters.flushed()
         return self._send(timeout_s, patient=True)
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
@@ -321,6 +325,7 @@ class Engine(ExceptionSink):
         ``timeout_s`` 0 sends nothing. A last window of no length is left out unless something was recorded in it.
         """
         deadline = time.monotonic() + timeout_s
+        self.meters.collect()
         self._stop_threads(min(1.0, timeout_s))
         with self._lock:
             if self.closed:
@@ -339,8 +344,7 @@ class Engine(ExceptionSink):
         with guard("sending at close"):
             sent = self.sender.send_all(deadline - time.monotonic(), wait=time.sleep, patient=False)
         with self._lock, guard("closing"):
-            if not sent:
-                self.session.spool.to_disk()
+            self.session.spool.surrender()
             self.session.mark_told()
         self.abandon()
         return sent
@@ -348,6 +352,7 @@ class Engine(ExceptionSink):
     def abandon(self) -> None:
         """Let go of files, connections and threads without a word: what a dying process does."""
         self._stop_threads(1.0)
+        self.meters.stop()
         with self._lock:
             self.closed = True
             self.session.release()
@@ -367,6 +372,7 @@ class Engine(ExceptionSink):
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads = []
         self._dormant = True
+        self.meters = Meters(self.config, self.clock)
         self.answers.discard()
         self._startup.over = True
         for recorder in self._recorders:

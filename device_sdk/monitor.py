@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from device_sdk.attaching import Attacher, Given, given, route_of, stage_of
 from device_sdk.clock import Clock, SystemClock
@@ -28,6 +28,9 @@ from device_sdk.selftest.standing import untold
 from device_sdk.selftest.subjects import Subjects, checked
 from device_sdk.signals import Signals, load_signals, signals_beside
 from device_sdk.signals.recorder import Recorder
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
 
 _S = TypeVar("_S")
 
@@ -291,6 +294,19 @@ class Monitor:
                 return self._engine.flush(timeout_s)
             return False
         return True
+
+    @property
+    def meter(self) -> Meter:
+        """A standard OpenTelemetry meter: what its instruments record rides the same spool, under this identity.
+
+        Imports opentelemetry-sdk on first use; a no-op meter when the Monitor is disabled or the SDK cannot start.
+        """
+        if self._engine is not None:
+            with guard("making a meter"):
+                return self._engine.meters.meter("application", self._engine.session)
+        from opentelemetry.metrics import NoOpMeter
+
+        return NoOpMeter("application")
 
     def session_end(self, reason: str) -> None:
         """Say, before ``close``, why the session is about to end: ``update``, ``reboot``, ``low_power``, ``sigterm``.

@@ -37,6 +37,9 @@ _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _TOO_LARGE: Final = 413
 _BODY_BYTES_MIN: Final = 16 * 1024
+_BODY_BYTES_FIRST: Final = 64 * 1024
+"""Where bodies begin; they double with every success and begin anew after a failure: what a collector that is not there
+was offered can never be merged, so the first try is small."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class _Lane:
     name: str
     url: str
     bytes_max: int = REQUEST_BYTES_MAX
+    bytes_now: int = _BODY_BYTES_FIRST
     failures: int = 0
     resting_until_s: float = 0.0
 
@@ -140,7 +144,7 @@ class Sender:
         return not self._spool.waiting()
 
     def _next(self, lane: _Lane) -> list[Record]:
-        bytes_max = min(lane.bytes_max, max(_BODY_BYTES_MIN, self._spool.sending.left()))
+        bytes_max = min(lane.bytes_max, lane.bytes_now, max(_BODY_BYTES_MIN, self._spool.sending.left()))
         return self._spool.head(lane.kind, int(bytes_max), offered_only=lane.failures > 0)
 
     def _offer(self, lane: _Lane, chosen: list[Record], deadline: float) -> None:
@@ -173,6 +177,7 @@ class Sender:
         if taken:
             lane.failures = 0
             self.settings_id = answer.settings_id or self.settings_id
+            lane.bytes_now = min(REQUEST_BYTES_MAX, 2 * lane.bytes_now)
             self._spool.done(records)
             self._on_progress()
             self._note_rejected(lane.kind, rejected_items(lane.kind, answer))
@@ -232,6 +237,7 @@ class Sender:
     def _back_off(self, lane: _Lane, answer: Answer) -> None:
         """Rest between half and all of a doubling interval, or a little longer than the server asked for."""
         lane.failures += 1
+        lane.bytes_now = _BODY_BYTES_FIRST
         interval = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(lane.failures - 1, 10))
         rest = interval * (0.5 + 0.5 * self._random_share())
         if answer.retry_after_s is not None:

@@ -29,6 +29,8 @@ from device_sdk.spool.upkeep import Upkeep
 _DISK_PAUSE_NS: Final = 30_000_000_000
 _SOFT_SHARE: Final = 0.85
 """Share of a limit above which room is made; the limit itself is for what comes meanwhile."""
+_ROOMY_SHARE: Final = 0.65
+"""Share of a limit down to which room is made, so that it is made rarely."""
 
 
 class Spool:
@@ -230,6 +232,14 @@ class Spool:
             self._spill()
             self._sync()
 
+    def surrender(self) -> None:
+        """Write everything at the end of the process, and count as lost what no disk takes."""
+        self.to_disk()
+        with self._lock:
+            volatile = [record for record in self._queues if record.place is None]
+        for record in volatile:
+            self._upkeep.give_up(record, LossReason.SHUTDOWN)
+
     def close(self) -> None:
         """Finish the open files; records stay on disk for the next start."""
         with self._slow, self._lock:
@@ -240,12 +250,14 @@ class Spool:
         """In a forked child: close its copies of the open files and touch nothing else; a lock may be held for ever."""
         if self._files is not None:
             self._files.disown()
+            self._files = None
+            self._upkeep = Upkeep(self._queues, None, self._lock, self._reports)
 
     def _relieve_memory(self) -> None:
-        room = self.limits.memory_bytes * _SOFT_SHARE
         self._spill()
         self._sync()
-        self._upkeep.merge_in_memory(room / 2 if self.usage()[0] > room else room)
+        if self._queues.memory_bytes > self.limits.memory_bytes * _SOFT_SHARE:
+            self._upkeep.merge_in_memory(self.limits.memory_bytes * _ROOMY_SHARE)
         self._upkeep.drop_from_memory(self.limits.memory_bytes)
 
     def _spill(self) -> None:
@@ -265,7 +277,7 @@ class Spool:
                 self._files.retire_unoffered()
             self._sync()
             before = self._files.written
-            self._upkeep.compact(self.limits.disk_bytes * _SOFT_SHARE)
+            self._upkeep.compact(self.limits.disk_bytes * _ROOMY_SHARE)
             self.writing.spend(self._files.written - before)
             self._upkeep.drop_from_disk(self.limits.disk_bytes)
         except OSError as error:

@@ -20,8 +20,8 @@ from device_sdk.spool.format import METRICS, Facts
 from device_sdk.spool.merge import losses_in, merge_windows
 from device_sdk.spool.records import Queues, Record, Reports
 
-_GROUP_BYTES: Final = 1024 * 1024
-"""Most bytes of files that one step of compaction takes together."""
+_GROUPS: Final = 8
+"""A step of compaction takes together files of at most this part of the spool."""
 
 
 class Upkeep:
@@ -125,11 +125,11 @@ class Upkeep:
         files = self._files
         while files is not None and files.size > bytes_max:
             before = files.size
-            group = self._group(files)
+            group = self._group(files, bytes_max / _GROUPS)
             if not group or not self._compact_group(files, *group) or files.size >= before:
                 return
 
-    def _group(self, files: Files) -> tuple[list[Segment], list[Record]] | None:
+    def _group(self, files: Files, group_bytes: float) -> tuple[list[Segment], list[Record]] | None:
         """Return neighbouring files that were never offered and hold the finest windows that have a neighbour."""
         with self._lock:
             inside: dict[int, list[Record]] = {}
@@ -142,7 +142,7 @@ class Upkeep:
             runs: list[list[Segment]] = [[]]
             for segment in sorted(files.segments, key=lambda s: s.number):
                 fits = segment.finished and not segment.offered and inside.get(segment.number)
-                if not fits or sum(s.size for s in runs[-1]) + segment.size > _GROUP_BYTES:
+                if not fits or sum(s.size for s in runs[-1]) + segment.size > group_bytes:
                     runs.append([])
                 if fits:
                     runs[-1].append(segment)
