@@ -62,8 +62,7 @@ class Engine(ExceptionSink):
         self._overhead = Overhead(None if clock.manual else config.overhead_budget, clock.perf_ns())
         self._overhead.govern(config.remote.local.level, config.remote.local.sample_every)
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
-        self._dormant = False
-        self.meters = Meters(config, clock)
+        self.meters, self._dormant = Meters(config, clock), False
         self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._awake_time = AwakeTime(clock.perf_ns)
@@ -165,7 +164,8 @@ class Engine(ExceptionSink):
         """
         if closed := self._close_due():
             self.meters.window_closed()
-            self._settle()
+            if self.session.spool.settle():  # slow on a slow disk: without the lock that the host's threads wait for
+                self._note_progress()
         return closed
 
     def _close_due(self) -> int:
@@ -251,7 +251,6 @@ class Engine(ExceptionSink):
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started, deadline_s = time.thread_time_ns(), time.monotonic() + timeout_s
-        self._settle()
         sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
         self.remote.follow(self.sender, deadline_s - time.monotonic())
         with self._lock:
@@ -263,11 +262,6 @@ class Engine(ExceptionSink):
         with self._lock:
             if not (self.closed or self._dormant):
                 self.session.write_mark()
-
-    def _settle(self) -> None:
-        """Let the spool do what is slow, without the lock that the host's threads may wait for."""
-        if self.session.spool.settle():
-            self._note_progress()
 
     # --- threads ----------------------------------------------------------------------------------------------
 

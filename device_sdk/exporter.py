@@ -169,7 +169,6 @@ class SpoolBuffer:
             to_send.clear()
             if not stop.is_set():
                 with guard("sending"):
-                    self._spool.settle()
                     self._sender.send_all(_ROUND_S, wait=stop.wait, patient=False)
 
 

@@ -115,6 +115,8 @@ class Sender:
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
             return False
         try:
+            if self._spool.settle():
+                self._on_progress()
             while not self._empty():
                 left = deadline - time.monotonic()
                 if left <= 0:

@@ -26,6 +26,11 @@ def crc32c(data: bytes) -> int:
     return _implementation()(data)
 
 
+def implementation() -> str:
+    """Return which implementation is used."""
+    return "numpy" if _implementation() is crc32c_numpy else "google_crc32c"
+
+
 @functools.cache
 def _implementation() -> Callable[[bytes], int]:
     try:

@@ -312,17 +312,18 @@ class Spool:
         files = self._files
         if files is None:
             return
+        with self._lock:
+            taken = files.take_unfinished()
         try:
-            with self._lock:
-                taken = files.take_unfinished()
             vanished = files.sync(taken)
         except OSError as error:
             self._disk_refused(error)
             vanished = []
-        with self._lock:
-            files.sweep()
-            for segment in vanished:
-                self._reclaim(files, segment)
+        if taken[1] or vanished:
+            with self._lock:
+                files.sweep()
+                for segment in vanished:
+                    self._reclaim(files, segment)
 
     def _reclaim(self, files: Files, segment: Segment) -> None:
         """Somebody deleted a file under us: what has a copy in memory is volatile again."""

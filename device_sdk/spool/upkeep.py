@@ -58,6 +58,9 @@ class Upkeep:
     def expire(self, before_ns: int) -> None:
         """Give up what is older than spool time ``before_ns``."""
         with self._lock:
+            oldest = self._queues.oldest_stamp_ns()
+            if oldest is None or oldest >= before_ns:
+                return
             old = [r for r in self._queues if r.facts.stamp_ns < before_ns and not r.in_flight]
         for record in old:
             self.give_up(record, LossReason.AGE)
