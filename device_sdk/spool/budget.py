@@ -25,9 +25,7 @@ class Budget:
 
     def spend(self, size: int) -> None:
         """Take ``size`` bytes out."""
-        if self._per_day is not None:
-            self._refill()
-            self._left -= size
+        self._left -= size
 
     def left(self) -> float:
         """Return how many bytes may be spent now; 0 or below: none."""

@@ -72,6 +72,7 @@ class _Open:
     descriptor: int
     salt: int
     dirty: bool = True
+    syncing: bool = False
 
 
 class Files:
@@ -127,7 +128,7 @@ class Files:
             self.size -= segment.size
             segment.size, segment.offered = 0, False
             return
-        for held in [held for held in self._full if held.segment is segment]:
+        for held in [held for held in self._full if held.segment is segment and not held.syncing]:
             self._full.remove(held)
             os.close(held.descriptor)
             segment.finished = True
@@ -151,11 +152,11 @@ class Files:
             if held.segment.waiting:
                 self._full.append(self._open.pop(kind))
 
-    def take_unfinished(self) -> tuple[list[tuple[_Open, int]], list[_Open], bool]:
-        """Return what ``sync`` needs: written files and own descriptors of them, full files, whether names are new."""
-        dirty = [(held, os.dup(held.descriptor)) for held in self._open.values() if held.dirty]
-        for held, _ in dirty:
-            held.dirty = False
+    def take_unfinished(self) -> tuple[list[_Open], list[_Open], bool]:
+        """Return what ``sync`` needs: written files, full files, whether names are new; none is closed meanwhile."""
+        dirty = [held for held in self._open.values() if held.dirty]
+        for held in dirty:
+            held.dirty, held.syncing = False, True
         full, self._full = self._full, []
         names, self._new_names = self._new_names, False
         return dirty, full, names
@@ -196,20 +197,23 @@ class Files:
 
     # --- outside it: slow on a slow disk ----------------------------------------------------------------------
 
-    def sync(self, taken: tuple[list[tuple[_Open, int]], list[_Open], bool]) -> list[Segment]:
-        """Bring what was written to the medium and finish full files; return files that vanished; raise ``OSError``."""
+    def sync(self, taken: tuple[list[_Open], list[_Open], bool], *, look: bool = True) -> list[Segment]:
+        """Bring what was written to the medium and finish full files; raise ``OSError``.
+
+        ``look`` for files that somebody deleted, and return them.
+        """
         dirty, full, names = taken
         vanished = []
         failure: OSError | None = None
-        for held, descriptor in dirty:
+        for held in dirty:
             try:
-                _sync(descriptor)
-                if os.fstat(descriptor).st_nlink == 0:
+                _sync(held.descriptor)
+                if look and os.fstat(held.descriptor).st_nlink == 0:
                     vanished.append(held.segment)
             except OSError as error:
                 held.dirty, failure = True, error
             finally:
-                os.close(descriptor)
+                held.syncing = False
         for held in full:
             try:
                 self._finish(held)
@@ -230,8 +234,9 @@ class Files:
         """Cut a file to what is good, sync it and give it its final name."""
         segment = held.segment
         try:
-            os.ftruncate(held.descriptor, segment.size)
-            _sync(held.descriptor)
+            if held.dirty or os.fstat(held.descriptor).st_size != segment.size:
+                os.ftruncate(held.descriptor, segment.size)
+                _sync(held.descriptor)
         finally:
             os.close(held.descriptor)
         self._rename(segment, ".out" if segment.offered else ".seg")

@@ -26,7 +26,10 @@ from device_sdk.spool.format import METRICS, Facts, Priority, Scan
 from device_sdk.spool.records import Queues, Record, Reports
 from device_sdk.spool.upkeep import Upkeep
 
+_LOWEST: Final = (Priority.DISTRIBUTIONS, Priority.HEALTH)
 _DISK_PAUSE_NS: Final = 30_000_000_000
+_LOOK_NS: Final = 5_000_000_000
+"""How often ``settle`` looks for what is too old and for files that somebody deleted."""
 _SOFT_SHARE: Final = 0.85
 """Share of a limit above which room is made; the limit itself is for what comes meanwhile."""
 _ROOMY_SHARE: Final = 0.65
@@ -58,6 +61,7 @@ class Spool:
         self._queues = Queues()
         self._disk_rests_until_ns = 0
         self._postponed = False
+        self._looked_ns = 0
         self._files: Files | None = None
         if directory is not None:
             self._files = Files(directory, max(4096, min(SEGMENT_BYTES, limits.disk_bytes // 16)))
@@ -82,7 +86,7 @@ class Spool:
         ``priority`` is by default the lowest for metrics and ``HEALTH`` for events. ``stream`` is a checksum of the
         stream whose delta window this is (it may be merged with its neighbours), 0 when it is anything else.
         """
-        chosen = priority if priority is not None else (Priority.HEALTH, Priority.DISTRIBUTIONS)[kind == METRICS]
+        chosen = priority if priority is not None else _LOWEST[kind]
         facts = Facts(kind, chosen, int(kind == METRICS), stream, len(payload), self.now_ns())
         with self._lock:
             record = Record(facts, payload, losses=losses)
@@ -90,8 +94,7 @@ class Spool:
             if durable or self._durable:
                 self._write([record], compress=False)
                 self._postponed = self._postponed or record.place is None
-            full = self._queues.memory_bytes > self.limits.memory_bytes or self.usage()[1] > self.limits.disk_bytes
-        if full:
+        if self._queues.memory_bytes > self.limits.memory_bytes:
             self.settle()
 
     def head(self, kind: int, bytes_max: int, *, offered_only: bool = False) -> list[Record]:
@@ -215,10 +218,13 @@ class Spool:
         """
         volatile = self.volatile_windows
         with self._slow:
-            self._upkeep.expire(self.now_ns() - self.limits.age_ns)
+            look = self._boot_ns() - self._looked_ns >= _LOOK_NS
+            if look:
+                self._looked_ns = self._boot_ns()
+                self._upkeep.expire(self.now_ns() - self.limits.age_ns)
             if self._postponed:  # what had to be durable met a disk that refused
                 self._spill()
-            self._sync()
+            self._sync(look=look)
             memory, disk = self.usage()
             if memory > self.limits.memory_bytes * _SOFT_SHARE:
                 self._relieve_memory()
@@ -297,7 +303,6 @@ class Spool:
         for record in records:
             if record.payload is None or files is None or not self._may_write(record):
                 continue
-            before = files.written
             try:
                 place = files.append(record.facts, record.payload, compress=compress, offered=record.offered)
             except OSError as error:
@@ -305,9 +310,9 @@ class Spool:
                 self._disk_refused(error)
                 return
             self._queues.placed(record, place)
-            self.writing.spend(files.written - before)
+            self.writing.spend(place.stored)
 
-    def _sync(self) -> None:
+    def _sync(self, *, look: bool = True) -> None:
         """Bring to the medium what was written; take what a vanished file held back into memory where it still is."""
         files = self._files
         if files is None:
@@ -315,7 +320,7 @@ class Spool:
         with self._lock:
             taken = files.take_unfinished()
         try:
-            vanished = files.sync(taken)
+            vanished = files.sync(taken, look=look)
         except OSError as error:
             self._disk_refused(error)
             vanished = []

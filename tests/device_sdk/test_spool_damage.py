@@ -199,12 +199,13 @@ def test_a_disk_that_fills_raises_nothing_and_loses_nothing_that_fits_into_memor
 
 
 def test_a_directory_that_disappears_costs_only_what_was_nowhere_else(tmp_path: Path) -> None:
-    told = Told()
-    spool = make(tmp_path / "spool", told)
+    told, now = Told(), [10 * SECOND]
+    spool = make(tmp_path / "spool", told, boot_ns=lambda: now[0])
     for number in range(5):
         spool.put(METRICS, bytes([number]) * 100)
     spool.settle()
     shutil.rmtree(tmp_path / "spool")
+    now[0] += 10 * SECOND
     spool.put(METRICS, b"5" * 100)
     spool.settle()  # notices
     spool.put(METRICS, b"6" * 100)
