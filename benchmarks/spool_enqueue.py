@@ -2,8 +2,9 @@
 
 One process, interleaved rounds, requests of ``--bytes`` (a window of about 30 series). Enqueue: one request queued and
 on the medium. Life: the same, and later the acknowledgement (SQLite: a delete in a transaction of its own). CPU is
-``process_time``, bytes are ``write_bytes`` of /proc/self/io. ``new`` is a spool whose file grows, as off line;
-``steady`` one that was acknowledged in between, whose file is written anew, as on line. Medians over rounds, of ratios within each round.
+``process_time``, bytes are ``write_bytes`` of /proc/self/io. ``new`` is a spool whose file grows, as off line,
+``steady`` one that was acknowledged in between, whose file is written anew, as on line. Medians over rounds, of
+ratios within each round. The steady ones must hold, with the C library for the checksum (``--numpy``: without it).
 
 Run: ``.venv/bin/python benchmarks/spool_enqueue.py [--rounds 25] [--requests 24] [--bytes 8192] [--numpy]``
 """

@@ -159,3 +159,27 @@ def test_the_allow_list_keeps_contract_keys_and_eight_labels() -> None:
     assert kept["edge.flags"] == ("a", "b")
     assert refused == {"unknown_attribute": 4, "free_text": 2}
     assert "host.name" in keys
+
+
+def test_the_spool_takes_its_budgets_from_the_environment() -> None:
+    day = {"SPOOL_WRITTEN_BYTES_PER_DAY": "1e6", "SENT_BYTES_PER_DAY": "5e5", "SPOOL_AGE_S": "3600"}
+    sizes = {"SPOOL_BYTES": "5e6", "SPOOL_MEMORY_BYTES": "65536"}
+    limits = resolve(environ={f"FLEETPULSE_DEVICE_{k}": v for k, v in {**day, **sizes}.items()}).limits
+    assert (limits.disk_bytes, limits.memory_bytes, limits.age_ns) == (5_000_000, 65_536, 3600 * 10**9)
+    assert (limits.written_bytes_per_day, limits.sent_bytes_per_day) == (1e6, 5e5)
+    assert resolve(environ={}).limits.sent_bytes_per_day is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SPOOL_BYTES", "1000", "too small to hold windows; give 65536 or more"),
+        ("SPOOL_MEMORY_BYTES", "1", "too small to hold windows"),
+        ("SPOOL_AGE_S", "-5", "finite number above 0"),
+        ("SENT_BYTES_PER_DAY", "lots", "write a number"),
+        ("SENT_BYTE_PER_DAY", "5", "FLEETPULSE_DEVICE_SENT_BYTES_PER_DAY"),
+    ],
+)
+def test_a_budget_that_cannot_work_is_refused_with_what_would(name: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        resolve(environ={f"FLEETPULSE_DEVICE_{name}": value})
