@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from device_sdk.clock import Clock
 from device_sdk.config import Config
@@ -57,3 +57,22 @@ class Meters:
         if self._metering is not None:
             with guard("stopping the program's own metrics"):
                 self._metering.stop()
+
+
+class ApplicationMeter:
+    """``Monitor.meter``: a standard OpenTelemetry meter whose readings ride the Monitor's spool, under its identity.
+
+    Imports opentelemetry-sdk on first use; a no-op meter when the Monitor is disabled or the SDK cannot start.
+    """
+
+    def __get__(self, monitor: Any, _owner: type) -> Meter:
+        """Return the meter of this Monitor (asked of the class, the descriptor)."""
+        if monitor is None:
+            return self  # type: ignore[return-value]
+        engine = monitor._engine  # noqa: SLF001 - this descriptor is a part of Monitor
+        if engine is not None:
+            with guard("making a meter"):
+                return cast("Meter", engine.meters.meter("application", engine.session))
+        from opentelemetry.metrics import NoOpMeter
+
+        return NoOpMeter("application")

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from device_sdk.attaching import Attacher, Given, given, route_of, stage_of
 from device_sdk.clock import Clock, SystemClock
@@ -19,6 +19,7 @@ from device_sdk.engine import Engine
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, nearest, swallow
 from device_sdk.lifecycle.leaving import close_at_exit
 from device_sdk.lifecycle.updates import Untold, Update, new_pending
+from device_sdk.meters import ApplicationMeter
 from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
 from device_sdk.privacy import sendable_names
@@ -28,9 +29,6 @@ from device_sdk.selftest.standing import untold
 from device_sdk.selftest.subjects import Subjects, checked
 from device_sdk.signals import Signals, load_signals, signals_beside
 from device_sdk.signals.recorder import Recorder
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
 
 _S = TypeVar("_S")
 
@@ -51,6 +49,8 @@ class Monitor:
     Construction raises ``ConfigError`` for a value that cannot work and ``StateDirError`` when another Monitor holds
     the directory. Afterwards nothing here raises into, blocks or grows inside the host program.
     """
+
+    meter = ApplicationMeter()
 
     def __init__(
         self,
@@ -286,27 +286,13 @@ class Monitor:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Send everything queued and say whether all of it was taken within ``timeout_s``.
 
-        With the machine's clock the open window is closed first, so that everything measured so far is sent; with a
-        manual clock only closed windows are.
+        With the machine's clock the open window is closed first; with a manual clock only closed windows are sent.
         """
         if self._engine is not None:
             with guard("flushing"):
                 return self._engine.flush(timeout_s)
             return False
         return True
-
-    @property
-    def meter(self) -> Meter:
-        """A standard OpenTelemetry meter: what its instruments record rides the same spool, under this identity.
-
-        Imports opentelemetry-sdk on first use; a no-op meter when the Monitor is disabled or the SDK cannot start.
-        """
-        if self._engine is not None:
-            with guard("making a meter"):
-                return self._engine.meters.meter("application", self._engine.session)
-        from opentelemetry.metrics import NoOpMeter
-
-        return NoOpMeter("application")
 
     def session_end(self, reason: str) -> None:
         """Say, before ``close``, why the session is about to end: ``update``, ``reboot``, ``low_power``, ``sigterm``.
@@ -376,8 +362,7 @@ class Monitor:
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the session: close the last window, send, keep on disk what could not be sent; say whether all was sent.
 
-        Takes about ``timeout_s`` at most, 0 sends nothing; a second call does nothing. Runs by itself at interpreter
-        exit.
+        Takes about ``timeout_s`` at most, 0 sends nothing; a second call does nothing. Runs by itself at exit.
         """
         if self._engine is not None:
             with guard("closing"):

@@ -31,9 +31,8 @@ _DISK_PAUSE_NS: Final = 30_000_000_000
 _LOOK_NS: Final = 5_000_000_000
 """How often ``settle`` looks for what is too old and for files that somebody deleted."""
 _SOFT_SHARE: Final = 0.85
-"""Share of a limit above which room is made; the limit itself is for what comes meanwhile."""
 _ROOMY_SHARE: Final = 0.65
-"""Share of a limit down to which room is made, so that it is made rarely."""
+"""Shares of a limit above which, and down to which, room is made: rarely, and before the limit itself is met."""
 
 
 class Spool:
