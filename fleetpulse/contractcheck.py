@@ -146,7 +146,7 @@ class Checker:
             values = {pair.key: _value(pair.value) for pair in point.attributes}
             seen[frozenset(values.items())] += 1
             yield from _point_problems(row, values, point)
-        known |= set(seen)
+        known |= {series for series in seen if (a.OVERFLOW, True) not in series}
         if len(known) > row.series_max:
             yield ERROR, row.name, f"{len(known)} series; at most {row.series_max}, count the rest as {a.OVERFLOW}=true"
         if any(count > 1 for count in seen.values()):
@@ -203,7 +203,7 @@ def _resource_problems(values: dict[str, Any]) -> Rows:
 
 
 def _point_problems(row: Instrument, values: dict[str, Any], point: Any) -> Rows:
-    allowed = {*row.attributes, a.OVERFLOW, a.PRIVACY_MECHANISM, a.PRIVACY_EPSILON}
+    allowed = {*row.attributes, a.OVERFLOW, *a.RANDOMISED_KEYS}
     words = closed_words()
     for key, value in values.items():
         if key not in allowed:

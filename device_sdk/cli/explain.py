@@ -158,7 +158,9 @@ def _say_where(config: Config, say: Say) -> None:
         own.append(f"a new identity every {policy.rotation_s / 3600:g} h")
     say("")
     say(f"  to           {config.metrics_url}, {config.logs_url.rpartition('/v1')[1]}/logs")
-    state = "on" if config.enabled else "OFF: nothing is recorded or sent until it is enabled"
+    state = "on" if config.enabled else "OFF: nothing is recorded or sent"
+    if config.enabled and config.consent is not None:
+        state += ", with the user's consent" if config.consent else ", but nothing is recorded before the user consents"
     every = f"a window every {config.window_ns / 1e9:g} s, events as they happen"
     _say_wrapped(say, "  when        ", f"{every}; the SDK is {state}")
     say(f"  waits in     {config.state_dir}")

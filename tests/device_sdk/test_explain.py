@@ -109,6 +109,11 @@ def test_privacy_settings_are_told_and_shape_the_sample(tmp_path: Path, monkeypa
     assert "the SDK is OFF" in text
     assert "edge.output.confidence 1 x buckets" in text
     assert "edge.privacy.held 1 x reading" in text
+    monkeypatch.setenv("FLEETPULSE_DEVICE_ENABLED", "true")
+    monkeypatch.setenv("FLEETPULSE_DEVICE_CONSENT", "false")
+    text = " ".join(told("--state-dir", tmp_path / "s").split())
+    assert "nothing is recorded before the user consents" in text
+    assert "edge.output.confidence 1 x buckets" in text
 
 
 @pytest.mark.parametrize("option", ["--signals", "--model"])

@@ -72,6 +72,36 @@ def test_the_sdks_own_output_conforms(sent: tuple[list[bytes], list[bytes]], tmp
     assert output.startswith("conforms to the contract: 3 windows, ")
 
 
+def test_overflow_and_randomised_points_of_the_sdk_conform(tmp_path: Path) -> None:
+    """Ten models, two more than confidence may have series, and all that is sent of inputs and outputs randomised."""
+    clock, sink = ManualClock(1_700_000_000_000_000_000), MemorySink()
+    monitor = Monitor(
+        state_dir=tmp_path / "device",
+        clock=clock,
+        privacy_epsilon=1.0,
+        privacy_epsilon_day=1e6,
+        identity_rotation_s=3600,
+    )
+    connect(monitor, sink)
+    inner = onnxruntime.InferenceSession(str(MODEL))
+    name = inner.get_inputs()[0].name
+    shape = [extent if isinstance(extent, int) else 1 for extent in inner.get_inputs()[0].shape]
+    for number in range(10):
+        signals = Signals(classes=tuple("0123456789"), features=(Feature("mean", kind="mean"),))
+        session = monitor.wrap(inner, model=f"m{number}", version="1", signals=signals)
+        session.run(None, {name: np.zeros(shape, dtype=np.float32)})
+    clock.advance(60_000_000_000)
+    monitor.step()
+    monitor.close()
+    files = []
+    for number, (_, body) in enumerate(sink.requests):
+        (tmp_path / f"{number}.binpb").write_bytes(body)
+        files.append(str(tmp_path / f"{number}.binpb"))
+    assert any(b"otel.metric.overflow" in body and b"edge.privacy.categories" in body for _, body in sink.requests)
+    code, output = run(*files)
+    assert code == 0, output
+
+
 def test_json_is_checked_alike(sent: tuple[list[bytes], list[bytes]], tmp_path: Path) -> None:
     body = sent[0][0]
     document = MessageToDict(ExportMetricsServiceRequest.FromString(body), use_integers_for_enums=True)
