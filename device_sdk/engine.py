@@ -41,6 +41,7 @@ MODELS_MAX: Final = 16
 CATCH_UP_WINDOWS_MAX: Final = 48
 """Most windows closed in one go when time has moved on; beyond, one window covers the whole gap."""
 _IDLE_FOLD_S: Final = 1.0
+_PAUSE_S: Final = 20e-6  # after a sleep of 0 the fold has the interpreter again before the host's threads wake
 _SEND_ROUND_S: Final = 60.0
 _ROWS_MAX_MANUAL: Final = 256
 _ROWS_MAX: Final = 2048
@@ -144,7 +145,7 @@ class Engine(ExceptionSink):
             # a wrapped session that its host has let go of records no more: this fold is its last
             retired = [recorder for recorder in self._recorders if recorder.retired]
             rows = self._backlog()
-            pause = None if self.clock.manual else (lambda: time.sleep(0))  # lets others have the interpreter
+            pause = None if self.clock.manual else (lambda: time.sleep(_PAUSE_S))
             self.answers.fold()
             for recorder in self._recorders:
                 recorder.fold(pause)
@@ -285,7 +286,6 @@ class Engine(ExceptionSink):
             with guard("folding"):
                 if self._awake():
                     self.session.pulse()
-                    self.fold()
                     self.sample_host()
                     self.step()
 

@@ -117,8 +117,7 @@ class Probe:
     def ran(self, elapsed_ns: int, asked: Sequence[str] | None, feed: Mapping[str, Any], result: Any) -> None:
         """Record a run that has succeeded elsewhere: on another thread, or of tensors that had to be fetched."""
         with guard("recording a run"):
-            now = self.recorder.perf_ns()
-            self._left, _ = self._watch(self._left, now, elapsed_ns, asked, feed, result)
+            self._left, _ = self._watch(self._left, elapsed_ns, asked, feed, result)
             if self._sizes is not None:
                 self._sizes(size_of(feed))
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from device_sdk.contract.attributes import ErrorType, Phase, SignalLevel
 from device_sdk.errors import guard, log_rationed, swallow
@@ -27,25 +24,13 @@ from device_sdk.signals.inputs import input_captures
 from device_sdk.signals.lane import Lane
 from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.outputs import output_captures
+from device_sdk.signals.quick import Quick, quick_way
 from device_sdk.signals.rings import BATCH_ROWS_MAX, NOTHING, Rings
 from device_sdk.signals.sampling import Sampling
 
 _PENDING_MAX: Final = 8192
-_PLAIN_MAX: Final = 32_768
+_PLAIN_MAX: Final = 65_536
 _IDLE_GAP: Final = 1023
-
-
-@dataclass(frozen=True, slots=True)
-class _Quick:
-    """What a run of one sample must look like to be copied the quick way, and where to."""
-
-    names: Any
-    in_shape: tuple[int, ...]
-    in_ring: NDArray[Any] | None
-    flat: slice | NDArray[np.intp] | None
-    out_at: Any
-    out_shape: tuple[int, ...] | None
-    out_ring: NDArray[Any] | None
 
 
 class Recorder:
@@ -69,6 +54,7 @@ class Recorder:
         self.sampling = sampling or Sampling(None)
         self.retired = False
         self.perf_ns = perf_ns
+        self._seconds = time.perf_counter if perf_ns is time.perf_counter_ns else lambda: perf_ns() / 1e9
         self.rings = Rings(runs, self.sampling, perf_ns)
         self._rows_max = rows_max
         self._on_full = on_full
@@ -113,49 +99,50 @@ class Recorder:
         Whatever ``inner`` returns or raises passes through untouched; a fault of the measuring is swallowed. ``names``
         is what ``inner`` is asked for where the caller asks for None.
         """
-        perf_ns, plain, other = self.perf_ns, self.rings.plain.append, self.watcher(adapter)
+        # seconds as floats: the interpreter makes and subtracts them in half the time of long integers
+        clock, plain, other = self._seconds, self.rings.plain.append, self.watcher(adapter)
         first_input = adapter.inputs[0] if adapter.inputs else ""
-        left = 0  # runs to leave out before the next copy
+        due = 0  # number of the next run that may be copied
         lane = self._open_lane()
         self.lanes.append(lane)
         cells, begun, ended = lane.cells, 0, 0  # this closure is their only writer: see Lane
         look: Any = None  # where the answer is whose first number must be one
 
         def moved() -> None:
-            nonlocal cells, begun, ended
-            cells, begun, ended = lane.cells, 0, 0
+            nonlocal cells, begun, ended, due
+            cells, begun, ended, due = lane.cells, 0, 0, 0
 
         lane.moved = moved
 
         def run(output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
-            nonlocal left, look, begun, ended
-            start = perf_ns()
+            nonlocal due, look, begun, ended
+            start = clock()
             begun += 1
             cells[0] = begun
             try:
                 result = inner(names if output_names is None else output_names, input_feed, run_options)
-                end = perf_ns()  # in here: an interrupt on the way must not leave the run in flight for ever
+                end = clock()  # in here: an interrupt on the way must not leave the run in flight for ever
             except BaseException as error:
                 ended += 1
                 cells[1] = ended
                 lane.raised(error)
-                self.raised(perf_ns() - start, error, input_feed, adapter)
+                self.raised(_whole_ns(clock() - start), error, input_feed, adapter)
                 raise
             ended += 1
             cells[1] = ended
             try:
                 if (
-                    left
+                    begun < due
                     and len(input_feed[first_input]) == 1
                     and (look is None or (number := result[look].item(0)) == number)
                 ):
-                    left -= 1
                     plain(end - start)
                     return result
             except (AttributeError, IndexError, KeyError, TypeError, ValueError):
                 pass  # an absent optional input, a scalar, an empty answer, something odd: the other way knows
             try:
-                left, look = other(left, end, end - start, output_names, input_feed, result)
+                left, look = other(max(0, due - begun), _whole_ns(end - start), output_names, input_feed, result)
+                due = begun + left + 1 if left else 0
             except Exception as error:  # noqa: BLE001 - the host's run has succeeded: nothing of ours may undo that
                 swallow("recording a run", error)
             return result
@@ -165,17 +152,18 @@ class Recorder:
     def watcher(self, adapter: Adapter) -> Callable[..., tuple[int, Any]]:
         """Return the way of every run that is not just counted.
 
-        It takes ``left``, the runs to leave out before the next copy, and facts of the run: when it ended, how long it
-        took, the names that were asked for, feed and result. It returns the next ``left``, and where the answer is
-        whose first number tells whether it is one (None: nowhere).
+        It takes ``left``, the runs to leave out before the next copy, and facts of the run: how long it took, the names
+        that were asked for, feed and result. It returns the next ``left``, and where the answer is whose first number
+        tells whether it is one (None: nowhere).
         """
         sampling, first_input = self.sampling, adapter.inputs[0] if adapter.inputs else ""
-        quick: _Quick | None = None
+        quick: Quick | None = None
 
         def other(
-            left: int, end_ns: int, elapsed: int, names: Any, feed: Mapping[str, Any], result: Sequence[Any]
+            left: int, elapsed: int, names: Any, feed: Mapping[str, Any], result: Sequence[Any]
         ) -> tuple[int, Any]:
             nonlocal quick
+            end_ns = self.perf_ns()
             if self._planned and (left or not self.rings.mask or sampling.level is SignalLevel.OFF):
                 samples = adapter.samples_of(feed, result)
                 error = self._fault(adapter.by_name(names, result), samples) if sampling.looks else ""
@@ -187,25 +175,20 @@ class Recorder:
                     quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
                 left = sampling.gap() if self.rings.mask else _IDLE_GAP if self._planned else 0
             if len(self.rings.plain) >= _PLAIN_MAX // 2:
-                self._wake()
+                self._ask_fold()
                 if len(self.rings.plain) >= _PLAIN_MAX:
                     self._on_full(self, True)
             return left, self._answer_at if sampling.looks else None
 
         return other
 
-    def _copy_one(self, quick: _Quick, end_ns: int, elapsed: int, names: Any, row: Any, result: Sequence[Any]) -> bool:
+    def _copy_one(self, quick: Quick, end_ns: int, elapsed: int, names: Any, row: Any, result: Sequence[Any]) -> bool:
         """Copy the tensors of a run of one sample; say whether it was of the usual kind."""
-        try:
-            if row.shape != quick.in_shape or names != quick.names:
-                return False
-        except AttributeError:  # a list
+        if not quick.fits(names, row, result):
             return False
         rings, out_ring, in_ring = self.rings, quick.out_ring, quick.in_ring
-        if out_ring is not None and result[quick.out_at].shape != quick.out_shape:
-            return False
         if rings.copied() >= rings.limit and not self._on_full(self, False):
-            rings.plain.append(elapsed)
+            rings.plain.append(elapsed / 1e9)
             self._lose(1)
             return True
         slot, holes = next(self._sequence) & rings.mask, 0
@@ -221,7 +204,7 @@ class Recorder:
             out_ring[slot] = result[quick.out_at]
         rings.commit(slot, elapsed, self.perf_ns() - end_ns, holes)
         if not slot & rings.wake_mask:
-            self._wake()
+            self._ask_fold()
         return True
 
     def raised(self, elapsed_ns: int, error: BaseException | str, feed: Any, adapter: Adapter) -> None:
@@ -240,7 +223,7 @@ class Recorder:
         feed: Mapping[str, Any],
         result: Sequence[Any] | Mapping[str, Any],
         adapter: Adapter,
-    ) -> _Quick | None:
+    ) -> Quick | None:
         """Record any run that succeeded; return what the quick way needs when this run's shapes suit it."""
         samples = adapter.samples_of(feed, result)
         asked = list(names) if names else list(adapter.outputs)
@@ -265,7 +248,7 @@ class Recorder:
         if samples != 1 or not self.rings.mask:
             return None
         usual = names[:] if names else names  # the caller may change its list
-        return self._quick_way(usual, places_by_name, feed, outputs, adapter.inputs)
+        return quick_way(self.rings, usual, places_by_name, feed, outputs, adapter.inputs)
 
     def _fault(self, outputs: Mapping[str, Any], samples: int) -> str:
         """Return the error type of a run with a watched output that is no answer, '' for a sound one."""
@@ -278,37 +261,6 @@ class Recorder:
         for complaint in (*complaints, *more):
             log_rationed(logging.WARNING, "%s", complaint)
         self.rings.lay_out(inputs, watched, self._rows_max)
-
-    def _quick_way(
-        self,
-        names: Sequence[str] | None,
-        places: Mapping[str, Any],
-        feed: Mapping[str, Any],
-        outputs: Mapping[str, Any],
-        input_names: Sequence[str],
-    ) -> _Quick | None:
-        first = feed.get(input_names[0]) if input_names else None
-        if not isinstance(first, np.ndarray) or len(self.rings.inputs) > 1 or len(self.rings.outputs) > 1:
-            return None
-        captured = self.rings.inputs[0] if self.rings.inputs else None
-        if captured is not None and (captured.name != input_names[0] or not captured.is_one_row(first)):
-            return None
-        answer, place = None, None
-        watched = self.rings.outputs[0] if self.rings.outputs else None
-        if watched is not None:
-            answer = outputs.get(watched.name)
-            if not isinstance(answer, np.ndarray) or not watched.is_one_row(answer):
-                return None
-            place = places[watched.name]
-        return _Quick(
-            names=names,
-            in_shape=first.shape,
-            in_ring=captured.ring if captured is not None else None,
-            flat=captured.flat if captured is not None and first.shape != (1, captured.width) else None,
-            out_at=place,
-            out_shape=answer.shape if answer is not None else None,
-            out_ring=watched.ring if watched is not None else None,
-        )
 
     def _copy_batch(self, end_ns: int, feed: Mapping[str, Any], outputs: Mapping[str, Any], samples: int) -> None:
         """Copy up to 64 evenly spaced rows of a batch into the rings, all captures at the same rows.
@@ -340,10 +292,16 @@ class Recorder:
         for slot in slots[1:]:
             rings.commit(slot, NOTHING, NOTHING, batch.holes)
         if rings.copied() > rings.limit // 2:
+            self._ask_fold()
+
+    def _ask_fold(self) -> None:
+        """Wake the fold, once until it has come: while it waits for the interpreter there are more runs."""
+        if not self.rings.asked:
+            self.rings.asked = True
             self._wake()
 
     def _lose(self, rows: int) -> None:
-        self._wake()
+        self._ask_fold()
         with self._overrun_lock:
             self._overrun += rows
 
@@ -373,3 +331,7 @@ class Recorder:
                     missed, capture.missed = capture.missed, 0
                 capture.count_missing(missed)
         self.rings.fold(pause)
+
+
+def _whole_ns(seconds: float) -> int:
+    return round(seconds * 1e9)

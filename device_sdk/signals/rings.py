@@ -44,8 +44,8 @@ class Rings:
         self._runs = runs
         self._sampling = sampling
         self._perf_ns = perf_ns
-        self.plain: array[int] = array("q")
-        """ns of steady runs of one sample."""
+        self.plain: array[float] = array("d")
+        """Seconds of steady runs of one sample."""
         self._facts = bytearray()  # plain bytes: a list of tuples would have the host's garbage collector run
         self.pending: list[Pending] = []
         """Any other run."""
@@ -57,6 +57,8 @@ class Rings:
         """Where runs are answered, '' when nobody said so."""
         self.inputs: list[Capture] = []
         self.outputs: list[Capture] = []
+        self.asked = False
+        """Whether the fold has been asked to come."""
         self.mask = 0
         self.wake_mask = 0
         self.limit = 0
@@ -91,19 +93,21 @@ class Rings:
 
     def discard(self) -> None:
         """Forget what was recorded."""
+        self.asked = False
         for waiting in (self._facts, self.plain, self.pending, self.sizes):
             del waiting[:]
 
     def fold(self, pause: Callable[[], None] | None = None) -> None:
         """Fold everything recorded so far, by one thread at a time.
 
-        With ``pause`` at most 256 rows are folded at once and it is called in between; without, nobody is waiting.
+        With ``pause`` at most 256 rows are folded at once and it is called after each capture; without, nobody waits.
         """
+        self.asked = False
         copied = self.copied()
         durations, copy_ns, tensors_ns = self._fold_copied(copied, pause) if copied else ([], 0, None)
         plain = self.plain[:]
         del self.plain[: len(plain)]
-        plain_ns = np.frombuffer(plain, dtype=np.int64)
+        plain_ns = np.rint(np.frombuffer(plain, dtype=np.float64) * 1e9).astype(np.int64)
         if plain:
             self._add(plain_ns, len(plain), Phase.STEADY)
         pending = self.pending[:]
@@ -112,7 +116,7 @@ class Rings:
         sizes = self.sizes[:]
         del self.sizes[: len(sizes)]
         self._runs.inputs.add_size(sum(sizes), self.route)
-        typical = plain[:_TYPICAL].tolist() or durations or [run[0] for run in pending[:_TYPICAL]]
+        typical = plain_ns[:_TYPICAL].tolist() or durations or [run[0] for run in pending[:_TYPICAL]]
         runs = len(plain) + len(pending) + len(durations)
         run_ns = sum(durations) + sum(run[0] for run in pending) + (int(plain_ns.sum()) if plain else 0)
         self._sampling.used(runs, run_ns, copy_ns)
@@ -145,11 +149,9 @@ class Rings:
             for first in range(0, rows, chunk):
                 size = min(chunk, rows - first) * _FACTS.size
                 facts = np.frombuffer(self._facts[:size], dtype=np.int64).reshape(-1, 4)
-                self._fold_rows(facts[:, 0], facts[:, 1], facts[:, 3], size)
+                self._fold_rows(facts[:, 0], facts[:, 1], facts[:, 3], size, pause)
                 taken += facts[facts[:, 1] >= 0, 1].tolist()
                 copying += facts[facts[:, 2] >= 0, 2].tolist()
-                if pause is not None:
-                    pause()
         if rows < _MARGINAL_ROWS or not copying:  # of fewer rows the fixed cost of a fold is what one would see
             return taken, sum(copying), None
         copying.sort()
@@ -167,7 +169,12 @@ class Rings:
             self._rate_runs, self._rate_from_ns = 0, now
 
     def _fold_rows(
-        self, slots: NDArray[np.int64], elapsed: NDArray[np.int64], holes: NDArray[np.int64], size: int
+        self,
+        slots: NDArray[np.int64],
+        elapsed: NDArray[np.int64],
+        holes: NDArray[np.int64],
+        size: int,
+        pause: Callable[[], None] | None,
     ) -> None:
         """Fold one chunk of copied rows, then give their slots back to the ring."""
         copies = [(capture, capture.ring[slots]) for capture in (*self.inputs, *self.outputs)]
@@ -179,6 +186,8 @@ class Rings:
             sound = capture.fold(rows[places])
             if sound is not None:
                 answered[places] &= sound
+            if pause is not None:
+                pause()
         self._runs.inputs.folded_samples += len(slots)
         timed = elapsed >= 0  # of a batch the duration was counted apart
         if answered.all():

@@ -27,7 +27,6 @@ from device_sdk.signals.grids import (
     DURATION_FIRST,
     FEATURE_BINS,
     FEATURE_FIRST,
-    SIDE,
     ZERO_BIN,
     duration_bounds_ns,
     feature_edges,
@@ -89,9 +88,8 @@ class DurationHistogram:
         """Return what was added since the last take, in seconds, None when nothing was."""
         if self._minimum < 0 or self._counts is None:
             return None
-        used = np.flatnonzero(self._counts)
         scale = LATENCY_MAX_SCALE
-        side = _side(used.tolist(), self._counts[used].tolist(), DURATION_FIRST)
+        side = _side(self._counts, DURATION_FIRST)
         while len(side.counts) > MAX_BUCKETS:
             side = Side(*downscaled(side.offset, side.counts, 1))
             scale -= 1
@@ -159,47 +157,38 @@ class FeatureTable:
         if not self.touched:
             return []
         self.touched = False
-        used = np.flatnonzero(self._counts)
-        filled: list[dict[int, int]] = [{} for _ in self.features]
-        for place, count in zip(used.tolist(), self._counts[used].tolist(), strict=True):
-            position, bin_number = divmod(place, FEATURE_BINS + 1)
-            filled[position][bin_number] = count
         columns = self._states.T.tolist()
         taken = []
-        for feature, bins, column in zip(self.features, filled, columns, strict=True):
+        for feature, bins, column in zip(self.features, self._counts.reshape(len(columns), -1), columns, strict=True):
             states = [(state, count) for state, count in zip(_STATES, column, strict=True) if count]
-            taken.append((feature, _signed(bins), states))
+            taken.append((feature, _signed(bins[:FEATURE_BINS]), states))  # the last bin holds what was not finite
         self._counts[:] = 0
         self._states[:] = 0
         return taken
 
 
-def _signed(bins: dict[int, int]) -> ExponentialHistogram | None:
-    """Return one feature's filled bins as a histogram without sum, minimum or maximum; None when it holds nothing."""
-    bins.pop(FEATURE_BINS, None)  # what was not finite
-    if not bins:
+def _signed(bins: NDArray[np.int64]) -> ExponentialHistogram | None:
+    """Return one feature's bins as a histogram without sum, minimum or maximum; None when it holds nothing."""
+    count = int(bins.sum())
+    if not count:
         return None
-    places = sorted(bins)
-    positive = [place for place in places if place > ZERO_BIN]
-    negative = [place for place in reversed(places) if place < ZERO_BIN]
     return ExponentialHistogram(
-        count=sum(bins.values()),
+        count=count,
         scale=FEATURE_MAX_SCALE,
-        zero_count=bins.get(ZERO_BIN, 0),
+        zero_count=int(bins[ZERO_BIN]),
         zero_threshold=FEATURE_ZERO_THRESHOLD,
-        positive=_side([p - ZERO_BIN - 1 for p in positive], [bins[p] for p in positive], FEATURE_FIRST),
-        negative=_side([SIDE - 1 - p for p in negative], [bins[p] for p in negative], FEATURE_FIRST),
+        positive=_side(bins[ZERO_BIN + 1 :], FEATURE_FIRST),
+        negative=_side(bins[ZERO_BIN - 1 :: -1], FEATURE_FIRST),
     )
 
 
-def _side(places: list[int], counts: list[int], first: int) -> Side:
-    """Return dense buckets of ascending places with their counts; place 0 has index ``first``."""
-    if not places:
+def _side(bins: NDArray[np.int64], first: int) -> Side:
+    """Return the bins from the first to the last that is used as buckets; bin 0 has index ``first``."""
+    used = bins.nonzero()[0]
+    if not len(used):
         return Side()
-    dense = [0] * (places[-1] - places[0] + 1)
-    for place, count in zip(places, counts, strict=True):
-        dense[place - places[0]] = count
-    return Side(places[0] + first, dense)
+    lowest, highest = int(used[0]), int(used[-1])
+    return Side(lowest + first, bins[lowest : highest + 1].tolist())
 
 
 class ClassCounts:
