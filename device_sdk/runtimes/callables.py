@@ -83,6 +83,7 @@ class CallableMeasure:
         self._recorder = recorder
         self._samples = samples
         self._route = route
+        self._open: list[MeasuredRun] = []
 
     def _run(self, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_ARGUMENTS) -> MeasuredRun:
         size = 0
@@ -92,14 +93,18 @@ class CallableMeasure:
 
     def __enter__(self) -> MeasuredRun:
         run = self._run()
+        self._open.append(run)
         _open_runs.set((*_open_runs.get(), run))
         return run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        *outer, run = _open_runs.get()
-        _open_runs.set(tuple(outer))
+        here = _open_runs.get()
+        # The innermost of this measure's in this context; a generator may be finished in another one than it began in.
+        run = next((open_run for open_run in reversed(here) if open_run in self._open), self._open[-1])
+        self._open.remove(run)
+        _open_runs.set(tuple(other for other in here if other is not run))
         run.end(error)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -133,3 +135,45 @@ def _vocabulary() -> Any:
     from device_sdk.runtimes import failures
 
     return failures._vocabulary
+
+
+def test_a_block_may_end_in_another_context_than_it_began_in(bench: Any) -> None:
+    """What a generator dependency of a web framework does: entered on one thread, finished on another."""
+    world = bench()
+
+    def dependency() -> Iterator[None]:
+        with world.monitor.measure("m", "1"):
+            world.clock.advance(SECOND)
+            yield
+
+    first, second = dependency(), dependency()
+    contextvars.copy_context().run(next, first)
+    contextvars.copy_context().run(next, second)
+    for generator in (first, second):  # not the order in which they would nest
+        with pytest.raises(StopIteration):
+            contextvars.copy_context().run(next, generator)
+    world.window()
+    counts = [(point.count, point.sum) for _, point in world.named("edge.inference.duration")]
+    assert sum(count for count, _ in counts) == 2
+    assert sum(total for _, total in counts) == 3.0
+
+
+def test_interleaved_generators_in_one_context_keep_their_own_times(bench: Any) -> None:
+    world = bench()
+    shared = world.monitor.measure("m", "1")
+
+    def block() -> Iterator[None]:
+        with shared:
+            yield
+
+    first, second = block(), block()
+    next(first)
+    world.clock.advance(SECOND)
+    next(second)
+    with pytest.raises(StopIteration):
+        next(first)
+    world.clock.advance(SECOND)
+    with pytest.raises(StopIteration):
+        next(second)
+    world.window()
+    assert sum(point.count for _, point in world.named("edge.inference.duration")) == 2
