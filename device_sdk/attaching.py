@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from device_sdk.contract import events as e
 from device_sdk.contract.attributes import LoadStage, Route
 from device_sdk.contract.events import Severity
 from device_sdk.engine import Engine
-from device_sdk.errors import ConfigError, DeviceSdkError, ModelNameError, guard, nearest, swallow
+from device_sdk.errors import ConfigError, DeviceSdkError, ModelNameError, guard, log_rationed, nearest, swallow
 from device_sdk.points import EventAttributes
 from device_sdk.runtimes import RUNTIMES, runtime_of
 from device_sdk.runtimes.adapter import Desk, Facts, Label, Probe, Runtime, name_of
@@ -85,6 +86,11 @@ class Attacher:
                 f"wrap() takes a session of one of {known}, not {type(session).__name__}; "
                 "measure() times any other callable"
             )
+        if self.engine is not None and session in self.subjects:  # as load() returns it: runs would count twice
+            log_rationed(
+                logging.WARNING, "this %s is measured already; it is not wrapped again", type(session).__name__
+            )
+            return session
         wrapped = Wrapped(runtime, session, said.label)
         if self.engine is None:
             self.subjects.add(session, wrapped)
@@ -119,15 +125,17 @@ class Attacher:
         kwargs: dict[str, Any],
         said: Given,
         stage: LoadStage | None,
-    ) -> Any:
-        """Call ``factory``, count how long that took or how it failed, and return what it made, measured.
+    ) -> tuple[Any, Given | None]:
+        """Call ``factory`` and count how long that took or how it failed.
 
-        ``stage`` is what the call is; None leaves it to the runtime's adapter.
+        Returns what it made and, when that is a session to be wrapped, what is known of it now. ``stage`` is what the
+        call is; None leaves it to the runtime's adapter.
         """
+        runtime, request = _request(factory, args, kwargs)
         if self.engine is None:
             made = factory(*args, **kwargs)
-            return made if runtime_of(made) is None else self.wrap(made, said)
-        runtime, request = _request(factory, args, kwargs)
+            label = replace(said.label, path=request.path, requested=said.label.requested or request.requested)
+            return made, None if runtime_of(made) is None else replace(said, label=label)
         request, label = _warming(factory) or (request, said.label)
         stage, label = stage or request.stage, _labelled(request, label)
         perf_ns = self.engine.clock.perf_ns
@@ -151,7 +159,7 @@ class Attacher:
             cached = known.cached(made) if known is not None else None
             load = Load("", "", request.runtime, label.requested, stage, elapsed_ns, cached=cached)
             self.engine.loads.add(_titled(load, label))
-        return made if session_of is None else self.wrap(made, replace(said, label=label))
+        return made, None if session_of is None else replace(said, label=label)
 
 
 def _place(engine: Engine, probe: Probe, facts: Facts) -> None:

@@ -152,9 +152,8 @@ class Monitor:
         those of ``wrap``.
         """
         said, part = given(model, version, signals, route, requested), stage_of(stage)
-        if self._switches is not None:
-            return cast(_S, self._switched(factory(*args, **kwargs), said))
-        return cast(_S, self._attacher.load(factory, args, kwargs, said, part))
+        made, known = self._attacher.load(factory, args, kwargs, said, part)
+        return cast(_S, made if known is None else self._switched(made, known))
 
     def measure(self, model: str, version: str = "0", *, samples: int = 1, route: str | None = None) -> Measure:
         """Time any block, function or async function as an inference of ``model``, in ``with`` or as a decorator.

@@ -39,6 +39,10 @@ class Wrapped:
         if measured is self._session():
             self._session = self._measured
 
+    def is_of(self, session: object) -> bool:
+        """Say whether ``session`` is the program's own."""
+        return self._session() is session
+
     def run(self) -> AttributePairs:
         """Return the attributes of its runs."""
         if self.facts is not None:
@@ -66,6 +70,14 @@ class Subjects:
         with guard("remembering a session"):
             wrapped.measured_as(measured)
             self._wrapped[measured] = wrapped
+
+    def __contains__(self, session: object) -> bool:
+        """Say whether ``session`` is the measured form of one, not the program's own."""
+        try:
+            wrapped = self._wrapped.get(session)
+        except TypeError:  # cannot be hashed or referred to weakly
+            return False
+        return wrapped is not None and not wrapped.is_of(session)
 
     def of(self, session: object, model: str | None, version: str | None) -> Subject:
         """Return the subject of a wrapped session or a named callable; raise ``ConfigError`` for anything else."""

@@ -76,6 +76,19 @@ def test_asynchronous_runs_are_measured_from_the_call_to_the_callback(bench: Any
     assert (samples(world), confidences(world)) == (4, 4)
 
 
+def test_asynchronous_runs_that_overlap_are_all_counted(bench: Any, threaded: Any) -> None:
+    world = bench()
+    wrapped = world.monitor.wrap(threaded)
+    done = threading.Semaphore(0)
+    for number in range(300):
+        count = 1 + number % 3
+        wrapped.run_async(["p"], {"x": rows(count)}, lambda *_: done.release(), None)
+    for _ in range(300):
+        assert done.acquire(timeout=30)
+    world.window()
+    assert (sum(counted(world).values()), samples(world)) == (300, 600)
+
+
 def test_an_asynchronous_failure_is_counted_and_told_to_the_callback_as_before(bench: Any, threaded: Any) -> None:
     world = bench()
     wrapped = world.monitor.wrap(threaded)

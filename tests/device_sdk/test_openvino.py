@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,24 @@ def test_a_queue_is_measured_with_its_callback_and_user_data(bench: Any, compile
     assert sum(runs(world).values()) == 9
     assert samples(world) == {None: 1 + sum(range(1, 9))}
     assert count(world, "edge.output.confidence") == 37
+
+
+def test_runs_on_many_threads_and_requests_are_all_counted(bench: Any, compiled: Any) -> None:
+    world = bench()
+    wrapped = world.monitor.wrap(compiled, "digits", "3")
+
+    def work() -> None:
+        request = wrapped.create_infer_request()
+        for _ in range(100):
+            request.infer({0: rows(2)})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world.window()
+    assert (sum(runs(world).values()), samples(world)) == (400, {None: 800})
 
 
 def test_failures_of_a_queue_are_counted(bench: Any, compiled: Any) -> None:

@@ -302,6 +302,37 @@ def test_a_load_without_a_name_is_refused_before_it_runs(bench: Any, tmp_path: P
     assert monitor.load(onnxruntime.InferenceSession, blob, providers=CPU, model="m", version="1")
 
 
+def test_a_session_that_is_measured_already_is_not_counted_twice(bench: Any, tmp_path: Path) -> None:
+    world = bench()
+    path = str(classifier(tmp_path / "m.onnx"))
+    loaded_once = world.monitor.load(onnxruntime.InferenceSession, path, providers=CPU)
+    again = world.monitor.wrap(loaded_once, "m", "1")
+    assert again is loaded_once
+    compiled = world.monitor.load(openvino.Core().compile_model, path, "CPU")
+    assert world.monitor.wrap(compiled) is compiled
+    again.run(None, {"x": rows(1)})
+    compiled(rows(1))
+    world.window()
+    assert by_route(world, "edge.inference.samples") == {None: 2}
+
+
+@pytest.mark.parametrize("consent", [True, False])
+def test_a_monitor_that_asks_for_consent_loads_as_any_other(bench: Any, tmp_path: Path, consent: bool) -> None:
+    world = bench(consent=True)
+    if not consent:
+        world.monitor.disable()
+    core, path = openvino.Core(), str(classifier(tmp_path / "m.onnx"))
+    assert isinstance(world.monitor.load(core.read_model, path, model="m", version="1"), openvino.Model)
+    wrapped = world.monitor.load(onnxruntime.InferenceSession, path, providers=CPU)
+    interpreter = world.monitor.load(Interpreter, str(tflite_kit.classifier(tmp_path / "m.tflite")))
+    interpreter.allocate_tensors()
+    assert world.monitor.load(wrapped.run, None, {"x": rows(1)}, stage="warm_up", model="m", version="1")[0].size
+    if consent:
+        world.window()
+        assert {stage for _, stage, _, _ in loads(world)} == {"read", "create", "compile", "warm_up"}
+        assert by_route(world, "edge.inference.samples") == {None: 1}
+
+
 def test_a_disabled_monitor_just_loads(tmp_path: Path) -> None:
     session = Monitor(enabled=False).load(onnxruntime.InferenceSession, str(classifier(tmp_path / "m.onnx")))
     assert type(session) is onnxruntime.InferenceSession
@@ -473,6 +504,59 @@ def test_litert_refuses_a_tensor_when_it_is_set(bench: Any, tmp_path: Path, valu
         interpreter.set_tensor(0, value)
     world.window()
     assert run_errors(world) == {word}
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "signature"])
+def test_an_answer_that_is_no_number_is_a_failure_under_every_runtime(bench: Any, tmp_path: Path, runtime: str) -> None:
+    world = bench()
+    onnx, tflite = classifier(tmp_path / "m.onnx"), str(tflite_kit.classifier(tmp_path / "m.tflite"))
+    if runtime == "onnxruntime":
+        wrapped = world.monitor.wrap(session_of(onnx), "m", "1")
+        run = lambda x: wrapped.run(None, {"x": x})  # noqa: E731
+    elif runtime == "openvino":
+        run = world.monitor.wrap(openvino.Core().compile_model(str(onnx), "CPU"), "m", "1")
+    elif runtime == "signature":
+        runner = world.monitor.wrap(Interpreter(tflite), "m", "1").get_signature_runner()
+        run = lambda x: runner(image=x)  # noqa: E731
+    else:
+        interpreter = world.monitor.wrap(Interpreter(tflite), "m", "1")
+        interpreter.allocate_tensors()
+
+        def run(x: Any) -> None:
+            interpreter.set_tensor(0, x)
+            interpreter.invoke()
+
+    for value in (0.5, 0.5, np.nan, 0.5, np.nan, np.nan):
+        run(np.full((1, 64), value, dtype=np.float32))
+    world.window()
+    counted: dict[str | None, int] = {}
+    for at, point in world.named("edge.inference.samples"):
+        counted[at.get(a.ERROR_TYPE)] = counted.get(at.get(a.ERROR_TYPE), 0) + point.as_int
+    assert counted == {None: 3, "nan_output": 3}
+
+
+def test_an_empty_answer_to_a_sample_is_a_failure(bench: Any, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Softmax", ["x"], ["all"], axis=1),
+            helper.make_node("Compress", ["all", "keep"], ["p"], axis=0),
+        ],
+        "filter",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("keep", TensorProto.BOOL, ["n"]),
+        ],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 3])],
+    )
+    world = bench()
+    wrapped = world.monitor.wrap(session_of(save(graph, tmp_path / "filter.onnx")))
+    for keep in (True, False, True, False, False):
+        wrapped.run(None, {"x": rows(1, 3), "keep": np.array([keep])})
+    world.window()
+    counted: dict[str | None, int] = {}
+    for at, point in world.named("edge.inference.samples"):
+        counted[at.get(a.ERROR_TYPE)] = counted.get(at.get(a.ERROR_TYPE), 0) + point.as_int
+    assert counted == {None: 2, "empty_output": 3}
 
 
 # --- start-up -------------------------------------------------------------------------------------------------------
