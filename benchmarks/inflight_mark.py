@@ -87,7 +87,7 @@ def main() -> None:
     empty = cpu_ns(lambda: None)
     with tempfile.TemporaryDirectory() as folder:
         mark = InflightMark(Path(folder), str(uuid.uuid4()))
-        lane = mark.lane(model="digits", version="3", runtime="onnxruntime", provider="CPUExecutionProvider")
+        lane = mark.opener(model="digits", version="3", runtime="onnxruntime", provider="CPUExecutionProvider")()
         rows = [("private memory", cpu_ns(marking(Lane())) - empty), ("mapped file", cpu_ns(marking(lane)) - empty)]
         print(f"{'two counters of a run':<24}{'CPU ns':>10}{'of Histogram.record':>22}")
         for name, cost in rows:

@@ -24,7 +24,8 @@ from device_sdk.runtimes.callables import Measure
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _FILES: Final = (
-    "boot.json", "fault", "inflight", "installation.json", "ledger", "settings.json", "spool", "term", "updates.json",
+    "boot.json", "fault", "fault.last", "inflight", "installation.json", "ledger", "settings.json", "spool", "term",
+    "term.last", "updates.json",
 )  # fmt: skip
 """What a Monitor keeps in its state directory, its lock and the ledger of privacy loss apart."""
 

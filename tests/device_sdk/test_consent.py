@@ -138,6 +138,8 @@ def test_what_an_earlier_process_left_is_discarded_too(tmp_path: Path, clock: Ma
     before = made(tmp_path, clock, consent=True, spool="durable")
     before.close(0)
     assert list((tmp_path / "state" / "spool").iterdir())
+    for notes in ("fault", "fault.last", "term", "term.last"):  # of fatal signals: a real process makes them
+        (tmp_path / "state" / notes).write_text("names of functions")
     monitor = made(tmp_path, clock, consent=False)
     monitor.disable()
     assert {path.name for path in (tmp_path / "state").rglob("*")} == {"session"}

@@ -183,6 +183,18 @@ def test_sigkill_is_unknown_and_still_says_whether_it_was_inferring(
     assert (at, lost) == ({a.LOSS_REASON: "shutdown"}, 1)  # the one that had finished
 
 
+def test_the_time_of_a_death_is_known_to_two_seconds_and_its_length_with_it(death: Any) -> None:
+    told = death(
+        """
+        pulse = monitor._engine.session.inflight.cells
+        while not pulse[6]: time.sleep(0.01)  # the first sign of life between two windows
+        die(signal.SIGKILL)
+        """
+    )
+    assert told.end[a.SESSION_END_ACCURACY] == 2.0
+    assert 0 < told.end[a.SESSION_DURATION] < 30
+
+
 def test_a_long_run_is_not_hidden_by_runs_of_other_threads(death: Any) -> None:
     told = death(
         """
