@@ -111,17 +111,22 @@ class LaterMeasure:
 
     def __init__(self, current: Callable[[], Measure]) -> None:
         self._current = current
+        self._open: list[Measure] = []
 
     def __enter__(self) -> object:
         measure = self._current()
+        self._open.append(measure)
         _entered.set((*_entered.get(), measure))
         return measure.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        *before, measure = _entered.get()
-        _entered.set(tuple(before))
+        here = _entered.get()
+        # as in CallableMeasure: a generator may be finished in another context than it began in
+        measure = next((entered for entered in reversed(here) if entered in self._open), self._open[-1])
+        self._open.remove(measure)
+        _entered.set(tuple(other for other in here if other is not measure))
         return measure.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import threading
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_from_consent_on_what_was_wrapped_before_is_measured(tmp_path: Path, clo
         everything()
     assert window(monitor, clock, sink) == {"m": 2, "function": 2, "async": 2, "block": 2}
     monitor.enable()  # a second time changes nothing
+    monitor.close(0)
+
+
+def test_a_block_may_span_the_decision_and_end_in_another_context(tmp_path: Path, clock: ManualClock) -> None:
+    monitor = made(tmp_path, clock, consent=False)
+    block = monitor.measure("block")
+    with block:  # begun without consent: not counted
+        monitor.enable()
+    sink = MemorySink()
+    connect(monitor, sink)
+    contextvars.copy_context().run(block.__enter__)
+    with block:
+        pass
+    block.__exit__(None, None, None)
+    assert window(monitor, clock, sink) == {"block": 2}
+    with block:  # begun with consent, ended without: nothing is left of it, and nothing is raised
+        monitor.disable()
+    assert monitor.flush(1)
     monitor.close(0)
 
 
