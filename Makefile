@@ -50,7 +50,7 @@ bench: setup ## run the benchmarks; each prints ratios to a baseline of the same
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 chaos: setup ## run the long fault tests
-	$(BIN)/python -m pytest -q tests/chaos --long $(ARGS)
+	$(BIN)/python -m pytest -q tests/chaos tests/device_sdk/test_losses.py --long $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
