@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from device_sdk.errors import SpoolFormatError, log_rationed
 from device_sdk.spool.format import Facts, Header, Scan, pack_header, pack_record, scan, unpack
 
 SEGMENT_BYTES: Final = 256 * 1024
+_PWRITE: Final = hasattr(os, "pwrite")
+_FDATASYNC: Final = hasattr(os, "fdatasync")
 _ASIDE_MAX: Final = 4
 _SUFFIXES: Final = (".seg", ".out", ".open")
 _RENAMED_UNDER_US: Final = 4
@@ -41,8 +43,7 @@ class Segment:
         self.offered = offered
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where the payload of a record stands."""
 
     segment: Segment
@@ -360,7 +361,7 @@ class Files:
 
 
 def _write_at(descriptor: int, data: bytes, at: int) -> None:
-    if hasattr(os, "pwrite"):
+    if _PWRITE:
         written = os.pwrite(descriptor, data, at)
     else:
         os.lseek(descriptor, at, os.SEEK_SET)
@@ -378,7 +379,10 @@ def _number_of(path: Path) -> int:
 
 
 def _sync(descriptor: int) -> None:
-    (getattr(os, "fdatasync", None) or os.fsync)(descriptor)
+    if _FDATASYNC:
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -18,7 +18,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from device_sdk.errors import SpoolFormatError
 from device_sdk.spool.crc32c import crc32c
@@ -59,8 +59,7 @@ class Header:
     offset_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of a request without reading it.
 
     ``windows`` is how many base windows it holds (0 for events), ``stream`` a checksum of the stream whose delta

@@ -86,7 +86,7 @@ class Spool:
         stream whose delta window this is (it may be merged with its neighbours), 0 when it is anything else.
         """
         chosen = priority if priority is not None else _LOWEST[kind]
-        facts = Facts(kind, chosen, int(kind == METRICS), stream, len(payload), self.now_ns())
+        facts = Facts(kind, chosen, int(kind == METRICS), stream, len(payload), self._boot_ns() + self._offset_ns)
         with self._lock:
             record = Record(facts, payload, losses=losses)
             self._queues.add(record)

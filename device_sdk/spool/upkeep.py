@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
@@ -199,7 +198,7 @@ class Upkeep:
                 second.apart = True
                 continue
             stamp = max(first.facts.stamp_ns, second.facts.stamp_ns)
-            replace_by((first, second), replace(first.facts, windows=windows, size=len(whole), stamp_ns=stamp), whole)
+            replace_by((first, second), first.facts._replace(windows=windows, size=len(whole), stamp_ns=stamp), whole)
             self.merged += second.facts.windows
             any_merged = True
             at += 1
