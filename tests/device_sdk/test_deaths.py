@@ -251,6 +251,11 @@ def test_what_was_declared_goes_before_the_signal(death: Any, declared: str, sig
     assert death(f"monitor.session_end({declared!r}); die(signal.{signal_name})").reason == declared
 
 
+NO_MEMORY = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+bytearray(8 << 30)
+"""
 LOST_TASK = """
 async def fail(): raise OSError("private")
 async def main():
@@ -284,6 +289,7 @@ threading.Thread(target=lambda: [monitor.measure("m")(int)() for _ in range(2000
         pytest.param("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "exit", 0, id="daemon"),
         pytest.param(BUSY_AT_SHUTDOWN, "exit", 0, id="busy thread at shutdown"),
         pytest.param("async def f(): raise OSError\nasyncio.run(f())", "exception", 1, id="asyncio"),
+        pytest.param(NO_MEMORY, "exception", 1, id="address space"),
         pytest.param(LOST_TASK, "exit", 0, id="lost task"),
         pytest.param(HOOK_CALLED_BY_A_THREAD, "exit", 0, id="hook called by a thread"),
         pytest.param(PROMPT, "exit", 0, id="prompt"),
