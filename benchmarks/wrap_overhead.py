@@ -131,7 +131,7 @@ def cpu_us(run: Run, feeds: list[dict[str, Any]], names: Any) -> float:
 
 def threads_us(monitor: Monitor) -> float:
     """Return CPU microseconds that a Monitor's own threads have used."""
-    idents = [thread.ident for thread in monitor._engine._threads if thread.ident]  # noqa: SLF001
+    idents = [thread.ident for thread in monitor._engine._workers._threads if thread.ident]  # noqa: SLF001
     return sum(time.clock_gettime_ns(time.pthread_getcpuclockid(ident)) for ident in idents) / 1000
 
 
@@ -177,7 +177,7 @@ def main() -> int:
         ways |= {way: monitor.wrap(session, "digits", "1").run for way, monitor in monitors.items()}
         measured = Measured(ways, monitors)
         measured.take(chosen.rounds, feeds, [output.name for output in session.get_outputs()])
-        stride = adaptive._engine._recorders[0].sampling.stride  # noqa: SLF001 - to say it
+        stride = adaptive._engine.models.recorders[0].sampling.stride  # noqa: SLF001 - to say it
         for monitor in monitors.values():
             monitor.close(0)
     measured.report(stride)

@@ -97,7 +97,7 @@ class Attacher:
             return session
         engine = self.engine
         start, moved = functools.partial(self._start, engine, said, wrapped), functools.partial(_place, engine)
-        desk = Desk(start, engine.loads.add, moved, engine.clock.perf_ns)
+        desk = Desk(start, engine.models.loads.add, moved, engine.clock.perf_ns)
         try:
             measured = runtime.attach(session, said.label, desk)
             self.subjects.add(measured, wrapped)
@@ -148,7 +148,7 @@ class Attacher:
         except BaseException as error:
             with guard("counting a failed load"):
                 load = Load("", "", request.runtime, label.requested, stage, perf_ns() - started)
-                self.engine.loads.add(replace(_titled(load, label), error=load_error(error)))
+                self.engine.models.loads.add(replace(_titled(load, label), error=load_error(error)))
             raise
         elapsed_ns = perf_ns() - started
         session_of = None if stage is LoadStage.WARM_UP else runtime_of(made)
@@ -158,7 +158,7 @@ class Attacher:
                 request = replace(request, runtime=session_of.NAME)
             cached = known.cached(made) if known is not None else None
             load = Load("", "", request.runtime, label.requested, stage, elapsed_ns, cached=cached)
-            self.engine.loads.add(_titled(load, label))
+            self.engine.models.loads.add(_titled(load, label))
         return made, None if session_of is None else replace(said, label=label)
 
 

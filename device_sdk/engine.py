@@ -1,4 +1,4 @@
-"""What runs behind a Monitor: models and their recorders, the fold, the window schedule, and the two threads."""
+"""What runs behind a Monitor: the window schedule, and when what is recorded is folded, queued, sent and ended."""
 
 from __future__ import annotations
 
@@ -10,41 +10,31 @@ from typing import Final
 
 from device_sdk.clock import AwakeTime, Clock
 from device_sdk.config import Config
-from device_sdk.contract import attributes as a
-from device_sdk.contract.attributes import LossReason, SignalLevel
+from device_sdk.contract.attributes import SignalLevel
 from device_sdk.contract.events import UPDATE_SUCCEEDED, Event
 from device_sdk.errors import guard
 from device_sdk.forks import forget, start_over_in_children
 from device_sdk.host.host import Host, with_hardware_facts
-from device_sdk.host.startup import Startup
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.exceptions import ExceptionSink, listen_for_exceptions, stop_listening
 from device_sdk.lifecycle.leaving import close_at_exit_of_fork
 from device_sdk.lifecycle.session import Session
 from device_sdk.meters import Meters
+from device_sdk.models import Models
 from device_sdk.overhead import Overhead
 from device_sdk.points import AttributePairs, EventAttributes, Points
-from device_sdk.privacy import sendable_names
 from device_sdk.remote import RemoteSettings
-from device_sdk.runtimes.loading import Loads
 from device_sdk.selftest.standing import Selftests
 from device_sdk.sending.sender import Sender
 from device_sdk.sending.stream import Emitter
 from device_sdk.sending.transport import HttpTransport
 from device_sdk.signals import Signals
-from device_sdk.signals.answers import AnswerBook
-from device_sdk.signals.models import ModelInputs, ModelRuns, model_of
 from device_sdk.signals.recorder import Recorder
+from device_sdk.workers import TURN_S, Workers
 
-MODELS_MAX: Final = 16
-"""Most model-runtime-provider combinations of one process; further ones are counted together as ``_OTHER``."""
 CATCH_UP_WINDOWS_MAX: Final = 48
 """Most windows closed in one go when time has moved on; beyond, one window covers the whole gap."""
-_IDLE_FOLD_S: Final = 1.0
-_PAUSE_S: Final = 20e-6  # after a sleep of 0 the fold has the interpreter again before the host's threads wake
 _SEND_ROUND_S: Final = 60.0
-_ROWS_MAX_MANUAL: Final = 256
-_ROWS_MAX: Final = 2048
 
 
 class Engine(ExceptionSink):
@@ -56,19 +46,15 @@ class Engine(ExceptionSink):
         self.closed = False
         self._ledger = Ledger()
         self._lock = threading.RLock()
-        self._runs: dict[AttributePairs, ModelRuns] = {}
-        self._inputs: dict[tuple[str, str], ModelInputs] = {}
-        self._recorders: list[Recorder] = []
-        self.answers = AnswerBook()
         self._overhead = Overhead(None if clock.manual else config.overhead_budget, clock.perf_ns())
         self._overhead.govern(config.remote.local.level, config.remote.local.sample_every)
         self.host = None if clock.manual else Host(config, clock)  # a simulated device has no host of its own
         self.meters, self._dormant = Meters(config, clock), False
-        self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._workers = self._new_workers()
         self._awake_time = AwakeTime(clock.perf_ns)
         self.session = Session(config, clock, self._ledger)
-        self._startup, self.loads = Startup(clock, first_of_boot=self.session.first_of_boot), Loads()
+        wake = lambda: self._workers.wake()  # noqa: E731 - a forked child has other workers
+        self.models = Models(clock, self._ledger, self.session, self._overhead, self._room_for, wake)
         self.remote = RemoteSettings(config.remote, self.session.directory, lambda: clock.boot_ns() / 1e9)
         self.remote.turn(self.govern, self.session, self.session.stream.window_start_ns)
         self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
@@ -77,7 +63,7 @@ class Engine(ExceptionSink):
         if not clock.manual:
             listen_for_exceptions(self)
             start_over_in_children(self)
-            self._start_threads()
+            self._workers.start()
 
     def _new_sender(self) -> Sender:
         transport = HttpTransport(certificate=self.config.certificate)
@@ -85,37 +71,15 @@ class Engine(ExceptionSink):
         sent, spool = self._note_progress, self.session.spool
         return Sender(self.config, spool, self._ledger, transport=transport, envelope=envelope, on_progress=sent)
 
+    def _new_workers(self) -> Workers:
+        return Workers(self._fold_turn, self._fold_in_s, self._send_turn, self._send_in_s)
+
     # --- models -----------------------------------------------------------------------------------------------
 
     def recorder(self, run: AttributePairs, signals: Signals) -> Recorder:
         """Return a new recorder that counts into the model named by the run attributes ``run``."""
-        run = sendable_names(run)
         with self._lock:
-            known = self._runs.get(run)
-            if known is None and len(self._runs) >= MODELS_MAX:
-                self._ledger.measurements_lost(LossReason.CARDINALITY, 1)
-                run = ((a.MODEL_NAME, a.OTHER), (a.MODEL_VERSION, a.OTHER))
-                signals = Signals(output="none")
-                known = self._runs.get(run)
-            if known is None:
-                key = model_of(run)
-                known = self._runs[run] = ModelRuns(run, self._inputs.setdefault(key, ModelInputs(*key)))
-                self.session.declare(*key, signals)
-            self.answers.measured(known)
-            known.sessions += 1
-            recorder = Recorder(
-                known,
-                signals,
-                sampling=self._overhead.sampling(),
-                perf_ns=self.clock.perf_ns,
-                rows_max=_ROWS_MAX_MANUAL if self.clock.manual else _ROWS_MAX,
-                on_full=self._recorder_full,
-                wake=lambda: self._wake.set(),  # a forked child has another
-                open_lane=self.session.lane_opener(run),
-                on_answer=self._startup.watch(known.inputs),
-            )
-            self._recorders.append(recorder)
-            return recorder
+            return self.models.recorder(run, signals)
 
     def govern(self, level: SignalLevel, every: int = 1) -> None:
         """Set the most that is looked at: the level, and tensors of at most one run in ``every``; counts stay exact.
@@ -127,10 +91,10 @@ class Engine(ExceptionSink):
         with self._lock:
             self._overhead.govern(level, every)
 
-    def _recorder_full(self, recorder: Recorder, must: bool) -> bool:
+    def _room_for(self, recorder: Recorder, must: bool) -> bool:
         """Make room: inline when it must be (counts are never dropped) or when there is no thread; else ask for it."""
         if not (must or self.clock.manual):
-            self._wake.set()
+            self._workers.wake()
             return False
         with self._lock:
             recorder.fold()
@@ -140,22 +104,8 @@ class Engine(ExceptionSink):
 
     def fold(self) -> int:
         """Fold what was recorded; return how many rows there were."""
-        started = time.thread_time_ns()
         with self._lock:
-            # a wrapped session that its host has let go of records no more: this fold is its last
-            retired = [recorder for recorder in self._recorders if recorder.retired]
-            rows = self._backlog()
-            pause = None if self.clock.manual else (lambda: time.sleep(_PAUSE_S))
-            self.answers.fold()
-            for recorder in self._recorders:
-                recorder.fold(pause)
-                self._ledger.measurements_lost(LossReason.RING_OVERRUN, recorder.take_overrun())
-            for recorder in retired:
-                self._recorders.remove(recorder)
-                recorder.runs.sessions -= 1
-                self.session.release_lanes(recorder.lanes)
-            self._overhead.folded(time.thread_time_ns() - started, self.clock.perf_ns(), self._ledger)
-        return rows
+            return self.models.fold()
 
     def step(self) -> int:
         """Fold, and close every window that is due; return how many were closed.
@@ -204,16 +154,15 @@ class Engine(ExceptionSink):
         observed_ns = self._awake_time.skip(length_ns) if empty else self._awake_time.take(late_ns)
         emitters: list[Emitter] = [] if empty else self._model_emitters()
         emitters += [self.session.report.emit, self.selftests.emit]
-        folded = None if empty else sum(runs.total_runs for runs in self._runs.values())
+        folded = None if empty else self.models.total_runs()
         self.session.close_window(end_ns, max(0, min(observed_ns, length_ns)), emitters, runs=folded)
         if not (empty or self.session.stream.ending):
             self.remote.turn(self.govern, self.session, end_ns)
-        self._to_send.set()
+        self._workers.to_send()
         self._overhead.exported(time.thread_time_ns() - started, self._ledger)
 
     def _model_emitters(self) -> list[Emitter]:
-        models = [*(inputs.emit for inputs in self._inputs.values()), *(runs.emit for runs in self._runs.values())]
-        return [*models, self.answers.emit, self.loads.emit, *([] if self.host is None else [self.host.emit])]
+        return [*self.models.emitters(), *([] if self.host is None else [self.host.emit])]
 
     def sample_host(self) -> None:
         """Read the host if that is due; not under the lock, where a slow sensor would hold up a thread that infers."""
@@ -222,14 +171,14 @@ class Engine(ExceptionSink):
 
     def _loads(self) -> dict[AttributePairs, tuple[int, int]]:
         with self._lock:
-            return {runs.identity: runs.take_load() for runs in self._runs.values()}
+            return self.models.take_loads()
 
     def tell(self, note: Callable[[Session], None]) -> None:
         """Let ``note`` say something of the session, if one is under way."""
         with self._lock:
             if not (self.closed or self._dormant):
                 note(self.session)
-        self._to_send.set()
+        self._workers.to_send()
 
     def emit_event(self, event: Event, attributes: EventAttributes, severity: int | None = None) -> None:
         """Queue one event of this session."""
@@ -252,7 +201,7 @@ class Engine(ExceptionSink):
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started, deadline_s = time.thread_time_ns(), time.monotonic() + timeout_s
-        sent = self.sender.send_all(timeout_s, wait=self._stop.wait, patient=patient)
+        sent = self.sender.send_all(timeout_s, wait=self._workers.pause, patient=patient)
         self.remote.follow(self.sender, deadline_s - time.monotonic())
         with self._lock:
             self._overhead.exported(time.thread_time_ns() - started, self._ledger)
@@ -264,48 +213,22 @@ class Engine(ExceptionSink):
             if not (self.closed or self._dormant):
                 self.session.write_mark()
 
-    # --- threads ----------------------------------------------------------------------------------------------
+    # --- the workers' turns -------------------------------------------------------------------------------------
 
-    def _start_threads(self) -> None:
-        for name, loop in (("fold", self._fold_loop), ("send", self._send_loop)):
-            thread = threading.Thread(target=loop, name=f"device_sdk-{name}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def _fold_in_s(self) -> float:
+        return TURN_S if self._dormant else max(0.0, (self._due_ns - self.session.now_ns()) / 1e9)
 
-    def _fold_loop(self) -> None:
-        stop, wake = self._stop, self._wake
-        with guard("reading the host"):
-            if not self._dormant:
-                self.sample_host()
-        while not stop.is_set():
-            left_s = _IDLE_FOLD_S if self._dormant else max(0.0, (self._due_ns - self.session.now_ns()) / 1e9)
-            wake.wait(min(left_s + 0.001, _IDLE_FOLD_S))
-            wake.clear()
-            if stop.is_set():
-                return
-            with guard("folding"):
-                if self._awake():
-                    self.session.pulse()
-                    self.sample_host()
-                    self.step()
+    def _fold_turn(self) -> None:
+        if self._awake():
+            self.session.pulse()
+            self.sample_host()
+            self.step()
 
-    def _send_loop(self) -> None:
-        stop, to_send = self._stop, self._to_send
-        while not stop.is_set():
-            to_send.wait(max(_IDLE_FOLD_S, self.sender.resting_s()) if self.session.spool.waiting() else None)
-            to_send.clear()
-            if not stop.is_set():
-                with guard("sending"):
-                    self._send(_SEND_ROUND_S, patient=False)
+    def _send_in_s(self) -> float | None:
+        return self.sender.resting_s() if self.session.spool.waiting() else None
 
-    def _stop_threads(self, timeout_s: float) -> None:
-        for event in (self._stop, self._wake, self._to_send):
-            event.set()
-        current = threading.current_thread()
-        for thread in self._threads:
-            if thread is not current:
-                thread.join(timeout_s)
-        self._threads = []
+    def _send_turn(self) -> None:
+        self._send(_SEND_ROUND_S, patient=False)
 
     # --- death ------------------------------------------------------------------------------------------------
 
@@ -320,7 +243,7 @@ class Engine(ExceptionSink):
         """
         deadline = time.monotonic() + timeout_s
         self.meters.collect()
-        self._stop_threads(min(1.0, timeout_s))
+        self._workers.stop(min(1.0, timeout_s))
         with self._lock:
             if self.closed:
                 return True
@@ -345,7 +268,7 @@ class Engine(ExceptionSink):
 
     def abandon(self) -> None:
         """Let go of files, connections and threads without a word: what a dying process does."""
-        self._stop_threads(1.0)
+        self._workers.stop(1.0)
         self.meters.stop()
         with self._lock:
             self.closed = True
@@ -363,14 +286,10 @@ class Engine(ExceptionSink):
         """
         self._lock = threading.RLock()
         self._ledger = Ledger()
-        self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
-        self._threads = []
+        self._workers = self._new_workers()
         self._dormant = True
         self.meters = Meters(self.config, self.clock)
-        self.answers.discard()
-        self._startup.over = True
-        for recorder in self._recorders:
-            recorder.discard()
+        self.models.restart_in_child(self._ledger)
         for emit in self._model_emitters():
             emit(Points())
         self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not self.clock.manual)
@@ -380,15 +299,12 @@ class Engine(ExceptionSink):
         self.host = Host(self.config, self.clock, machine=False)
         if not self.closed:
             close_at_exit_of_fork(self)
-            self._start_threads()
-
-    def _backlog(self) -> int:
-        return self.answers.backlog() + sum(recorder.backlog() for recorder in self._recorders)
+            self._workers.start()
 
     def _awake(self) -> bool:
         """Say whether a session is under way; a forked child's begins here, with the first that it recorded."""
         with self._lock:
-            if self._dormant and not self.closed and self._backlog():
+            if self._dormant and not self.closed and self.models.backlog():
                 self._begin_in_child()
             return not (self.closed or self._dormant)
 

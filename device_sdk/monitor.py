@@ -185,7 +185,7 @@ class Monitor:
         """
         sendable_names(((a.MODEL_NAME, model), (a.MODEL_VERSION, "0" if version is None else version)))
         return Pipeline(
-            lambda: engine.answers.of(str(model), version) if (engine := self._engine) is not None else None,
+            lambda: engine.models.answers.of(str(model), version) if (engine := self._engine) is not None else None,
             self._clock.perf_ns,
         )
 
@@ -199,7 +199,7 @@ class Monitor:
         """
         if self._engine is not None:
             with guard("counting an outcome"):
-                self._engine.answers.label(model, version, output, correct=bool(correct), samples=int(samples))
+                self._engine.models.answers.label(model, version, output, correct=bool(correct), samples=int(samples))
 
     def selftest(
         self,

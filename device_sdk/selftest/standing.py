@@ -15,6 +15,7 @@ from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import SelftestTrigger
 from device_sdk.contract.events import Event, Severity
 from device_sdk.errors import guard
+from device_sdk.locks import SafeLock
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.runtimes.adapter import Predict
 from device_sdk.selftest.golden import Golden
@@ -59,7 +60,7 @@ class Selftests:
         self._tell = tell
         self._now_ns = now_ns
         self._threaded = threaded
-        self._lock = threading.Lock()
+        self._lock = SafeLock()
         self._standing: list[Standing] = []
         self._counts: Counter[AttributePairs] = Counter()
         self._running = False

@@ -191,7 +191,7 @@ def test_more_answers_than_fit_are_folded_on_the_way(bench: Any) -> None:
     for _ in range(10_000):
         with world.monitor.pipeline("digits"):
             pass
-    assert world.monitor._engine.answers.backlog() < 8192
+    assert world.monitor._engine.models.answers.backlog() < 8192
     world.window()
     assert stages(world)["total", ""][0] == 10_000
 

@@ -199,4 +199,4 @@ def test_an_interpreter_that_is_let_go_of_is_freed(bench: Any, tmp_path: Path) -
     del wrapped
     gc.collect()
     world.window()
-    assert world.monitor._engine._recorders == []
+    assert world.monitor._engine.models.recorders == []

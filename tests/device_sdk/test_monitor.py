@@ -597,7 +597,7 @@ def test_sessions_that_the_host_lets_go_of_are_let_go_of_here_and_stay_counted(b
     gc.collect()
     kept(None, {"x": rows(1)})
     world.window()
-    assert len(world.monitor._engine._recorders) == 1
+    assert len(world.monitor._engine.models.recorders) == 1
     kept(None, {"x": rows(1)})
     world.window()
     assert sum(point.count for _, point in world.named("edge.inference.duration")) == 32

@@ -264,8 +264,8 @@ def test_a_session_that_is_let_go_of_retires_only_when_all_its_ways_to_run_are(b
     run(["p"], {"x": onnxruntime.OrtValue.ortvalue_from_numpy(rows(1))})
     world.window()
     assert samples(world) == 1
-    assert len(world.monitor._engine._recorders) == 1
+    assert len(world.monitor._engine.models.recorders) == 1
     del run
     gc.collect()
     world.window()
-    assert world.monitor._engine._recorders == []
+    assert world.monitor._engine.models.recorders == []

@@ -245,8 +245,8 @@ def test_a_model_that_is_let_go_of_retires_with_its_last_request(bench: Any, tmp
     request.infer({0: rows(1)})
     world.window()
     assert samples(world) == {None: 2}
-    assert len(world.monitor._engine._recorders) == 1
+    assert len(world.monitor._engine.models.recorders) == 1
     del request
     gc.collect()
     world.window()
-    assert world.monitor._engine._recorders == []
+    assert world.monitor._engine.models.recorders == []

@@ -83,7 +83,7 @@ def test_counts_go_on_over_a_turn_to_the_unit_and_no_time_is_lost(bench: Any, di
     observed = sum(metrics["edge.session.time"][0].as_double for _, metrics in windows)
     assert observed == pytest.approx((last - START_NS) / SECOND)
     session = world.monitor._engine
-    held = session.fold() + sum(runs.total_runs for runs in session._runs.values()) - ran
+    held = session.fold() + session.models.total_runs() - ran
     assert ran + held == steps
     starts = sum(p.as_int for _, metrics in windows for p in metrics.get("edge.session.starts", []))
     ends = sum(p.as_int for _, metrics in windows for p in metrics.get("edge.session.ends", []))
