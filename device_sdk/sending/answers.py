@@ -28,7 +28,7 @@ def may_succeed_later(answer: Answer) -> bool:
 
 def rejected_items(kind: int, answer: Answer) -> int:
     """Return how many items a successful answer says were rejected, 0 when it does not say."""
-    parsed = None if "json" in answer.content_type else _parsed(kind, answer.body)
+    parsed = None if not answer.body or "json" in answer.content_type else _parsed(kind, answer.body)
     if parsed is None:
         return 0
     success = parsed.partial_success

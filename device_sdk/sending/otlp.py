@@ -1,68 +1,76 @@
 """Aggregates to OTLP bytes: one window is one ExportMetricsServiceRequest, one event one ExportLogsServiceRequest.
 
-Requests are built as opentelemetry-proto messages, because the OpenTelemetry encoder cannot leave a sum out and costs
-several times as much. Repeated parts (resource, attributes) are encoded once and merged in as bytes. Concatenated
-requests are themselves a valid request: that is how the sender puts many unchanged windows into one.
+Requests are written as bytes, each the same that protobuf's own runtime would write (tests hold the two against each
+other): what repeats from window to window (resource, scope, a metric's name and unit, the attributes of a series) is
+encoded once. Concatenated requests are themselves a valid request: that is how the sender puts many unchanged windows
+into one. Tags below are those of opentelemetry-proto's fields.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from device_sdk._version import __version__
 from device_sdk.contract import BY_NAME, SCOPE_NAME, Kind
-from device_sdk.points import AttributePairs, ExplicitHistogram, ExponentialHistogram, Points, Value
+from device_sdk.points import AttributePairs, ExplicitHistogram, ExponentialHistogram, Points, Side, Value
+from device_sdk.sending.wire import attributes as attribute_fields
+from device_sdk.sending.wire import delimited, length, packed_counts, text, varint, zigzag
 
 if TYPE_CHECKING:
     from device_sdk.privacy import AttributeValue
 
-_SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
-_CACHE_MAX = 4096
+_SCHEMA_URL: Final = text(0x1A, "https://opentelemetry.io/schemas/1.44.0")
+_SCOPE: Final = delimited(0x0A, text(0x0A, SCOPE_NAME) + text(0x12, __version__))
+_CACHE_MAX: Final = 4096
+_INT: Final = struct.Struct("<Bq")
+_FIXED: Final = struct.Struct("<BQ")
+_DOUBLE: Final = struct.Struct("<Bd")
+_DELTA: Final = b"\x10\x01"
+_CUMULATIVE: Final = b"\x10\x02"
+_MONOTONIC: Final = b"\x18\x01"
+_DATA: Final = {
+    Kind.GAUGE: (b"\x2a", b"", 0x3A),
+    Kind.COUNTER: (b"\x3a", _DELTA + _MONOTONIC, 0x3A),
+    Kind.UP_DOWN: (b"\x3a", _CUMULATIVE, 0x3A),  # the level itself, which merges by taking the last
+    Kind.EXPLICIT: (b"\x4a", _DELTA, 0x4A),
+    Kind.EXPONENTIAL: (b"\x52", _DELTA, 0x0A),
+}
+"""Of each kind: the tag of a metric's data, what follows its points, and the tag of a point's attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands around the points of one metric."""
+
+    head: bytes
+    data_tag: bytes
+    tail: bytes
+    attributes_tag: int
+    bounds: bytes
 
 
 class Encoder:
     """Encodes windows and events under one resource; output depends on the arguments alone."""
 
     def __init__(self, resource: Mapping[str, AttributeValue]) -> None:
-        # The protobuf classes cost tens of milliseconds to import: pay when the first window closes, not at import.
-        from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
-        from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
-        from opentelemetry.proto.common.v1 import common_pb2
-        from opentelemetry.proto.metrics.v1 import metrics_pb2
-        from opentelemetry.proto.resource.v1 import resource_pb2
-
-        self._common = common_pb2
-        self._metrics = metrics_pb2
-        self._metrics_request = metrics_service_pb2.ExportMetricsServiceRequest
-        self._logs_request = logs_service_pb2.ExportLogsServiceRequest
-        pairs = [self._pair(key, value) for key, value in sorted(resource.items())]
-        head = metrics_pb2.ResourceMetrics(resource=resource_pb2.Resource(attributes=pairs), schema_url=_SCHEMA_URL)
-        self._head = head.SerializeToString()  # ResourceMetrics and ResourceLogs number these fields alike
-        self._prefixes: dict[tuple[type, AttributePairs], bytes] = {}
+        self._resource = delimited(0x0A, attribute_fields(0x0A, sorted(resource.items())))
+        self._frames: dict[str, _Frame] = {}
+        self._attributes: dict[tuple[int, AttributePairs], bytes] = {}
 
     def window(self, points: Points, start_ns: int, time_ns: int) -> bytes:
         """Return the request of one window; every point carries (start_ns, time_ns) in epoch ns of the stream clock."""
-        request = self._metrics_request()
-        resource_metrics = request.resource_metrics.add()
-        resource_metrics.MergeFromString(self._head)
-        scope_metrics = resource_metrics.scope_metrics.add()
-        scope_metrics.scope.name = SCOPE_NAME
-        scope_metrics.scope.version = __version__
+        times = _fixed(0x11, start_ns) + _fixed(0x19, time_ns)
+        metrics = [_SCOPE]
         for name, members in points.by_metric.items():
-            metric = scope_metrics.metrics.add()
-            metric.name = name
-            metric.unit = BY_NAME[name].unit
-            add = self._adder(metric, BY_NAME[name].kind)
-            for attributes, value in members:
-                point = add()
-                prefix = self._prefix(type(point), attributes)
-                if prefix:
-                    point.MergeFromString(prefix)
-                point.start_time_unix_nano = start_ns
-                point.time_unix_nano = time_ns
-                _fill(point, value)
-        return bytes(request.SerializeToString())
+            frame = self._frames.get(name) or self._frame(name)
+            data = b"".join([self._point(frame, times, attributes, value) for attributes, value in members])
+            size = length(len(data) + len(frame.tail))
+            whole = len(frame.head) + 1 + len(size) + len(data) + len(frame.tail)
+            metrics += (b"\x12", length(whole), frame.head, frame.data_tag, size, data, frame.tail)
+        return self._request(metrics)
 
     def event(
         self,
@@ -74,91 +82,82 @@ class Encoder:
         observed_ns: int,
     ) -> bytes:
         """Return the request of one event (a log record with ``event_name``)."""
-        request = self._logs_request()
-        resource_logs = request.resource_logs.add()
-        resource_logs.MergeFromString(self._head)
-        scope_logs = resource_logs.scope_logs.add()
-        scope_logs.scope.name = SCOPE_NAME
-        scope_logs.scope.version = __version__
-        record = scope_logs.log_records.add()
-        record.time_unix_nano = time_ns
-        record.observed_time_unix_nano = observed_ns
-        record.severity_number = severity
-        record.event_name = name
-        record.attributes.extend([self._pair(key, value) for key, value in attributes])
-        return bytes(request.SerializeToString())
+        record = delimited(
+            0x12,
+            _fixed(0x09, time_ns),
+            b"\x10" + varint(severity) if severity else b"",
+            attribute_fields(0x32, attributes),
+            _fixed(0x59, observed_ns),
+            text(0x62, name),
+        )
+        return self._request([_SCOPE, record])
 
-    def _adder(self, metric: Any, kind: Kind) -> Any:
-        if kind is Kind.GAUGE:
-            return metric.gauge.data_points.add
-        temporality = self._metrics.AGGREGATION_TEMPORALITY_DELTA
-        if kind is Kind.EXPONENTIAL:
-            metric.exponential_histogram.aggregation_temporality = temporality
-            return metric.exponential_histogram.data_points.add
-        if kind is Kind.EXPLICIT:
-            metric.histogram.aggregation_temporality = temporality
-            return metric.histogram.data_points.add
-        if kind is Kind.UP_DOWN:  # the level itself, which merges by taking the last
-            metric.sum.aggregation_temporality = self._metrics.AGGREGATION_TEMPORALITY_CUMULATIVE
-        else:
-            metric.sum.aggregation_temporality = temporality
-            metric.sum.is_monotonic = True
-        return metric.sum.data_points.add
+    def _request(self, scoped: Sequence[bytes]) -> bytes:
+        """Return a request of one resource and one scope; those of metrics and logs number these fields alike."""
+        return delimited(0x0A, self._resource, delimited(0x12, *scoped), _SCHEMA_URL)
 
-    def _prefix(self, kind: type, attributes: AttributePairs) -> bytes:
-        """Return the encoded attributes as they stand in a point of ``kind`` (each kind numbers the field its way)."""
-        if not attributes:
-            return b""
-        key = (kind, attributes)
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            prefix = kind(attributes=[self._pair(name, value) for name, value in attributes]).SerializeToString()
-            if len(self._prefixes) >= _CACHE_MAX:
-                self._prefixes.clear()
-            self._prefixes[key] = prefix
-        return prefix
+    def _frame(self, name: str) -> _Frame:
+        row = BY_NAME[name]
+        data_tag, tail, tag = _DATA[row.kind]
+        bounds = _doubles(0x3A, row.bounds)
+        frame = self._frames[name] = _Frame(text(0x0A, name) + text(0x1A, row.unit), data_tag, tail, tag, bounds)
+        return frame
 
-    def _pair(self, key: str, value: AttributeValue) -> Any:
-        return self._common.KeyValue(key=key, value=self._any(value))
-
-    def _any(self, value: AttributeValue) -> Any:
-        any_value = self._common.AnyValue
-        if isinstance(value, bool):
-            return any_value(bool_value=value)
+    def _point(self, frame: _Frame, times: bytes, attributes: AttributePairs, value: Value) -> bytes:
+        key = (frame.attributes_tag, attributes)
+        named = self._attributes.get(key)
+        if named is None:
+            if len(self._attributes) >= _CACHE_MAX:
+                self._attributes.clear()
+            named = self._attributes[key] = attribute_fields(frame.attributes_tag, attributes)
         if isinstance(value, int):
-            return any_value(int_value=value)
-        if isinstance(value, float):
-            return any_value(double_value=value)
-        if isinstance(value, tuple):
-            return any_value(array_value=self._common.ArrayValue(values=[any_value(string_value=v) for v in value]))
-        return any_value(string_value=value)
+            content = times + _INT.pack(0x31, value) + named
+        elif isinstance(value, float):
+            content = times + _DOUBLE.pack(0x21, value) + named
+        elif isinstance(value, ExponentialHistogram):
+            content = named + times + _exponential(value)
+        else:
+            content = times + _explicit(value, frame.bounds) + named
+        return b"\x0a" + length(len(content)) + content
 
 
-def _fill(point: Any, value: Value) -> None:
-    if isinstance(value, int):
-        point.as_int = value
-    elif isinstance(value, float):
-        point.as_double = value
-    elif isinstance(value, ExplicitHistogram):
-        point.count = value.count
-        point.explicit_bounds.extend(value.bounds)
-        point.bucket_counts.extend(value.counts)
-    elif isinstance(value, ExponentialHistogram):
-        _fill_exponential(point, value)
+def _explicit(value: ExplicitHistogram, bounds: bytes) -> bytes:
+    counts = struct.pack(f"<{len(value.counts)}Q", *value.counts)
+    return _fixed(0x21, value.count) + delimited(0x32, counts) + bounds
 
 
-def _fill_exponential(point: Any, value: ExponentialHistogram) -> None:
-    point.count = value.count
-    point.scale = value.scale
-    point.zero_count = value.zero_count
-    point.zero_threshold = value.zero_threshold
-    if value.positive.counts:
-        point.positive.offset = value.positive.offset
-        point.positive.bucket_counts.extend(value.positive.counts)
-    if value.negative.counts:
-        point.negative.offset = value.negative.offset
-        point.negative.bucket_counts.extend(value.negative.counts)
-    if value.total is not None and value.minimum is not None and value.maximum is not None:
-        point.sum = value.total
-        point.min = value.minimum
-        point.max = value.maximum
+def _exponential(value: ExponentialHistogram) -> bytes:
+    positive, negative = value.positive, value.negative
+    content = _FIXED.pack(0x21, value.count) if value.count else b""
+    told = value.total is not None and value.minimum is not None and value.maximum is not None
+    if told:
+        content += _DOUBLE.pack(0x29, value.total)
+    if value.scale:
+        content += b"\x30" + zigzag(value.scale)
+    if value.zero_count:
+        content += _FIXED.pack(0x39, value.zero_count)
+    if positive.counts:
+        content += _buckets(b"\x42", positive)
+    if negative.counts:
+        content += _buckets(b"\x4a", negative)
+    if told:
+        content += _DOUBLE.pack(0x61, value.minimum) + _DOUBLE.pack(0x69, value.maximum)
+    if value.zero_threshold:
+        content += _DOUBLE.pack(0x71, value.zero_threshold)
+    return content
+
+
+def _buckets(tag: bytes, side: Side) -> bytes:
+    packed = packed_counts(side.counts)
+    offset = b"\x08" + zigzag(side.offset) if side.offset else b""
+    size = length(len(packed))
+    return tag + length(len(offset) + 1 + len(size) + len(packed)) + offset + b"\x12" + size + packed
+
+
+def _fixed(tag: int, number: int) -> bytes:
+    """Return a ``fixed64`` field, nothing for 0: what is absent is 0."""
+    return _FIXED.pack(tag, number) if number else b""
+
+
+def _doubles(tag: int, values: Sequence[float]) -> bytes:
+    return delimited(tag, struct.pack(f"<{len(values)}d", *values)) if values else b""

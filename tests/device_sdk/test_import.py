@@ -48,7 +48,7 @@ with m.measure("x"): pass
 assert m.flush(0.1) is False
 m.close(0)
 """
-    assert "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2" in loaded_after(code)
+    assert "google.protobuf" not in loaded_after(code)  # windows are written without it
 
 
 def test_there_are_at_most_ten_public_names_and_all_exist() -> None:
