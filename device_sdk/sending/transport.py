@@ -1,20 +1,18 @@
-"""HTTP by the standard library: one keep-alive connection a URL, time limits on everything."""
+"""HTTP: one keep-alive connection a URL, time limits on everything."""
 
 from __future__ import annotations
 
 import email.utils
-import functools
 import http.client
-import io
-import socket
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from device_sdk.contract.settings import HEADER as SETTINGS_HEADER
+from device_sdk.sending.http import exchange, request_bytes
 
 RETRYABLE: Final = frozenset({408, 429, 502, 503, 504})
 """Answers that mean: the same bytes may be welcome later."""
@@ -23,6 +21,7 @@ MISCONFIGURED: Final = frozenset({401, 403, 404, 405, 407, 511})
 
 407 and 511 are a proxy's or a captive portal's; its redirects (3xx) are treated alike: no collector answered.
 """
+_SETTINGS_HEADER: Final = SETTINGS_HEADER.lower()
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -55,40 +54,8 @@ class Transport(Protocol):
         ...
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads until a deadline: a socket's own time limit begins anew with every byte that drips in."""
-
-    def __init__(self, inner: io.RawIOBase, sock: socket.socket, deadline_s: float) -> None:
-        self._inner = inner
-        self._sock = sock
-        self._deadline_s = deadline_s
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the answer did not come in time")
-        self._sock.settimeout(left_s)
-        return self._inner.readinto(buffer)
-
-    def close(self) -> None:
-        self._inner.close()
-        super().close()
-
-
-class _TimedResponse(http.client.HTTPResponse):
-    """A response that is whole by ``deadline_s`` (monotonic) or raises ``TimeoutError``."""
-
-    def __init__(self, sock: socket.socket, *, deadline_s: float, **options: Any) -> None:
-        super().__init__(sock, **options)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_TimedReader(raw, sock, deadline_s))
-
-
 class HttpTransport:
-    """POST and GET over ``http.client``; a connection that the server closed while idle is reopened once, silently."""
+    """POST and GET; a connection that the server closed while idle is reopened once, silently."""
 
     def __init__(self, *, certificate: str | None = None) -> None:
         self._certificate = certificate
@@ -107,12 +74,11 @@ class HttpTransport:
     ) -> Answer:
         parts = urlsplit(url)
         key = (parts.scheme, parts.netloc)
-        path = parts.path or "/"
-        if parts.query:
-            path += "?" + parts.query
+        target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         for reused in (key in self._connections, False):
             try:
-                return self._attempt(key, (method, path, body, dict(headers)), timeout_s, bytes_max)
+                request = request_bytes(method, parts.netloc, target, headers, body)
+                return self._attempt(key, request, timeout_s, bytes_max)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self._drop(key)
                 stale = isinstance(error, (ConnectionError, http.client.BadStatusLine))
@@ -120,40 +86,30 @@ class HttpTransport:
                     return Answer(0, error=f"{type(error).__name__}: {_without_values(error)}")
         return Answer(0, error="connection lost twice")
 
-    def _attempt(
-        self,
-        key: tuple[str, str],
-        request: tuple[str, str, bytes | None, dict[str, str]],
-        timeout_s: float,
-        bytes_max: int,
-    ) -> Answer:
+    def _attempt(self, key: tuple[str, str], request: bytes, timeout_s: float, bytes_max: int) -> Answer:
         connection = self._connections.get(key)
         if connection is None:
-            connection = self._connections[key] = self._open(*key)
-        connection.timeout = timeout_s
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout_s)
-        deadline_s = time.monotonic() + timeout_s
-        connection.response_class = functools.partial(_TimedResponse, deadline_s=deadline_s)  # type: ignore[assignment]
-        connection.request(*request)
-        response = connection.getresponse()
-        data = response.read(bytes_max)
-        if response.will_close or not response.isclosed():
+            connection = self._connections[key] = self._open(*key, timeout_s)
+        response = exchange(connection.sock, request, time.monotonic() + timeout_s, bytes_max)
+        if not response.reusable:
             self._drop(key)
-        retry_after_s = _retry_after_s(response.getheader("Retry-After"))
         return Answer(
             response.status,
-            data,
-            retry_after_s,
-            content_type=response.getheader("Content-Type", "").lower(),
-            settings_id=response.getheader(SETTINGS_HEADER, "")[:64],
+            response.body,
+            _retry_after_s(response.headers.get("retry-after")),
+            content_type=response.headers.get("content-type", "").lower(),
+            settings_id=response.headers.get(_SETTINGS_HEADER, "")[:64],
         )
 
-    def _open(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
+    def _open(self, scheme: str, netloc: str, timeout_s: float) -> http.client.HTTPConnection:
         if scheme == "https":
             context = ssl.create_default_context(cafile=self._certificate)
-            return http.client.HTTPSConnection(netloc, context=context)
-        return http.client.HTTPConnection(netloc)
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(netloc, context=context)
+        else:
+            connection = http.client.HTTPConnection(netloc)
+        connection.timeout = timeout_s
+        connection.connect()
+        return connection
 
     def _drop(self, key: tuple[str, str]) -> None:
         connection = self._connections.pop(key, None)
