@@ -44,8 +44,13 @@ def given(
     requested: str | Sequence[str] | None,
 ) -> Given:
     """Return what a caller said, checked; raise ``ConfigError`` for what cannot be."""
-    names = (requested,) if isinstance(requested, str) else tuple(map(str, requested or ()))
-    return Given(Label(model or "", version or "", requested=names), signals, route_of(route))
+    listed = () if requested is None else (requested,) if isinstance(requested, str) else requested
+    if not isinstance(listed, (list, tuple)):
+        raise ConfigError(f"requested={requested!r:.80}: give a provider's name, or a list, the preferred one first")
+    if not isinstance(signals, Signals | None):
+        raise ConfigError(f"signals={signals!r:.80}: give a Signals, like Signals(output='logits')")
+    name, said = ("" if word is None else str(word) for word in (model, version))
+    return Given(Label(name, said, requested=tuple(map(str, listed))), signals, route_of(route))
 
 
 def route_of(route: str | None) -> str:

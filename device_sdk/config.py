@@ -17,11 +17,13 @@ from device_sdk.errors import ConfigError, nearest
 from device_sdk.limits import Limits
 from device_sdk.privacy import Policy, require_opendp
 from device_sdk.reach import RemotePolicy, policy
+from device_sdk.stated import device_id_of, refuse_wrong_kinds
 
 ENV_PREFIX: Final = "FLEETPULSE_DEVICE_"
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 SPOOL_MODES: Final = ("memory", "durable")
 SPOOL_BYTES_MIN: Final = 64 * 1024
+_TIMEOUT_S_MAX: Final = 3600.0
 
 _ENV_NAMES: Final = frozenset(
     {
@@ -90,6 +92,7 @@ def resolve(
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Return the effective settings; raise ``ConfigError`` naming the setting, its value and the nearest valid one."""
+    refuse_wrong_kinds(locals())
     env = os.environ if environ is None else environ
     _refuse_unknown_names(env)
     metrics_url, logs_url = _urls(endpoint, env)
@@ -103,9 +106,9 @@ def resolve(
     budget = overhead_budget if overhead_budget is not None else _number(env, "OVERHEAD_BUDGET", 0.05)
     if not 0.001 <= budget <= 1:
         raise ConfigError(f"overhead_budget={budget!r}: a share of inference time, from 0.001 to 1 (0.05 is 5 %)")
-    directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR")
+    directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR") or None
     signals_path = env.get(ENV_PREFIX + "SIGNALS")
-    named = device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID")
+    named = device_id_of(device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID"))
     own = (privacy_min_count, privacy_clip, privacy_epsilon, privacy_epsilon_day, identity_rotation_s)
     return Config(
         metrics_url=metrics_url,
@@ -120,7 +123,7 @@ def resolve(
         signals_path=Path(signals_path) if signals_path else None,
         enabled=enabled if enabled is not None else _boolean(env, "ENABLED", True),
         durable=mode == "durable",
-        timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env)),
+        timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env), most=_TIMEOUT_S_MAX),
         limits=_limits(env),
         certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
@@ -280,7 +283,7 @@ def _limits(env: Mapping[str, str]) -> Limits:
     return limits
 
 
-def _number(env: Mapping[str, str], name: str, default: float) -> float:
+def _number(env: Mapping[str, str], name: str, default: float, *, most: float = 1e18) -> float:
     text = env.get(ENV_PREFIX + name)
     if text is None:
         return default
@@ -288,8 +291,9 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a number, like {default:g}") from None
-    if not 0 < value < math.inf:
-        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a finite number above 0, like {default:g}")
+    if not 0 < value <= most:
+        most_said = f"above 0, at most {most:g}, like {default:g}"
+        raise ConfigError(f"{ENV_PREFIX}{name}={text!r}: write a finite number {most_said}")
     return value
 
 
@@ -308,6 +312,6 @@ def _otel_timeout_s(env: Mapping[str, str]) -> float:
     """Return OpenTelemetry's exporter timeout (its variable is in milliseconds), 10 s by default."""
     text = env.get("OTEL_EXPORTER_OTLP_TIMEOUT", "10000")
     try:
-        return max(0.1, float(text) / 1000)
+        return min(max(0.1, float(text) / 1000), _TIMEOUT_S_MAX)
     except ValueError:
         raise ConfigError(f"OTEL_EXPORTER_OTLP_TIMEOUT={text!r}: write milliseconds, like 10000") from None

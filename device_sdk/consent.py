@@ -12,11 +12,11 @@ import logging
 import shutil
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, SupportsIndex, TypeVar, cast
 
+from device_sdk.entered import Entered
 from device_sdk.errors import ConfigError, DeviceSdkError, guard, log_rationed
 from device_sdk.lifecycle.state import StateDir
 from device_sdk.runtimes.callables import Measure
@@ -111,23 +111,16 @@ class LaterMeasure:
 
     def __init__(self, current: Callable[[], Measure]) -> None:
         self._current = current
-        self._open: list[Measure] = []
+        self._entered: Entered[Measure] = Entered()
 
     def __enter__(self) -> object:
-        measure = self._current()
-        self._open.append(measure)
-        _entered.set((*_entered.get(), measure))
-        return measure.__enter__()
+        return self._entered.enter(self._current()).__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        here = _entered.get()
-        # as in CallableMeasure: a generator may be finished in another context than it began in
-        measure = next((entered for entered in reversed(here) if entered in self._open), self._open[-1])
-        self._open.remove(measure)
-        _entered.set(tuple(other for other in here if other is not measure))
-        return measure.__exit__(kind, error, trace)
+        measure = self._entered.leave()
+        return None if measure is None else measure.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return ``function``, measured at every call while there is consent."""
@@ -145,10 +138,6 @@ class LaterMeasure:
             return cast(_R, current()(function)(*args, **kwargs))
 
         return either
-
-
-_entered: ContextVar[tuple[Measure, ...]] = ContextVar("device_sdk_switched_measures", default=())
-"""Blocks under way in this thread or task, the innermost last."""
 
 
 def behind(session: object) -> object:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
 from device_sdk.attaching import Attacher, Given, given, route_of, stage_of
-from device_sdk.clock import Clock, SystemClock
+from device_sdk.clock import Clock
 from device_sdk.config import Config, resolve
 from device_sdk.consent import LaterMeasure, Switches, asking, behind, discard_state
 from device_sdk.contract import attributes as a
@@ -23,12 +23,13 @@ from device_sdk.meters import ApplicationMeter
 from device_sdk.pipeline import Pipeline
 from device_sdk.points import AttributePairs
 from device_sdk.privacy import sendable_names
-from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured
+from device_sdk.runtimes.callables import CallableMeasure, Measure, Unmeasured, told_apart
 from device_sdk.selftest import Golden, PreProcess, SelftestResult
 from device_sdk.selftest.standing import untold
 from device_sdk.selftest.subjects import Subjects, checked
 from device_sdk.signals import Signals, load_signals, signals_beside
 from device_sdk.signals.recorder import Recorder
+from device_sdk.stated import clock_of
 
 _S = TypeVar("_S")
 
@@ -95,7 +96,7 @@ class Monitor:
         self._signals = _declared(signals, self.config)
         self._measured: dict[tuple[str, str], Recorder] = {}
         self._subjects = Subjects()
-        self._clock: Clock = clock or SystemClock()
+        self._clock: Clock = clock_of(clock)
         self._switches = Switches() if self.config.consent is not None else None
         self._turning = threading.Lock()
         self._go(on=self.config.consent is not False)
@@ -168,7 +169,7 @@ class Monitor:
         engine = self._engine
         if engine is None:
             return Unmeasured()
-        key = (model, version)
+        model, version = key = told_apart(self._measured, str(model), str(version))
         recorder = self._measured.get(key)
         if recorder is None:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from device_sdk.contract.attributes import PipelineStage
+from device_sdk.entered import Entered
 from device_sdk.errors import guard
 from device_sdk.runtimes.failures import classify
 from device_sdk.signals.answers import Answers
@@ -85,10 +85,6 @@ class Answer:
             answers.took(PipelineStage.TOTAL, _word_of(error), elapsed_ns)
 
 
-_open: ContextVar[tuple[Answer, ...]] = ContextVar("device_sdk_open_answers", default=())
-"""Answers under way in this thread or task, the innermost last: one ``Pipeline`` may be entered by many at once."""
-
-
 class Pipeline:
     """What ``Monitor.pipeline`` returns: enter it for every answer, or decorate a function (async too) that makes one.
 
@@ -98,20 +94,17 @@ class Pipeline:
     def __init__(self, answers: Callable[[], Answers | None], perf_ns: Callable[[], int]) -> None:
         self._answers = answers
         self._perf_ns = perf_ns
+        self._entered: Entered[Answer] = Entered()
 
     def __enter__(self) -> Answer:
-        answer = self._begin()
-        _open.set((*_open.get(), answer))
-        return answer
+        return self._entered.enter(self._begin())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        under_way = _open.get()
-        mine = next((answer for answer in reversed(under_way) if answer.pipeline is self), None)
-        if mine is not None:  # a generator that is finished elsewhere leaves its answer uncounted
-            _open.set(tuple(answer for answer in under_way if answer is not mine))
-            mine.end(error)
+        answer = self._entered.leave()
+        if answer is not None:
+            answer.end(error)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return ``function``, every call counted as one answer, without stages."""

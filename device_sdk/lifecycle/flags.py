@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from device_sdk.privacy import FLAGS_MAX
+from device_sdk.privacy import FLAGS_MAX, is_text
 
 _PART_LENGTH_MAX: Final = 64
 
@@ -24,8 +24,8 @@ class Flags:
 
         Raise ``ValueError`` for a name that is empty, too long or holds ``=``, and for a seventeenth flag.
         """
-        if not key or "=" in key or max(len(key), len(variant)) > _PART_LENGTH_MAX:
-            said = f"1 to {_PART_LENGTH_MAX} characters each, no '=' in the key"
+        if not key or "=" in key or max(len(key), len(variant)) > _PART_LENGTH_MAX or not is_text(key + variant):
+            said = f"1 to {_PART_LENGTH_MAX} characters of UTF-8 each, no '=' in the key"
             raise ValueError(f"flag {key[:80]!r}={variant[:80]!r}: {said}")
         if self._variants.get(key) == variant:
             return False

@@ -260,17 +260,17 @@ def new_pending(
     except ValueError:
         raise ConfigError(f"update({target!r}): {nearest(str(target), list(UpdateTarget))}") from None
     return Pending(
-        id=str(update_id or uuid.uuid4()),
+        id=str(uuid.uuid4() if update_id is None else update_id) or str(uuid.uuid4()),
         target=known,
         from_version=str(from_version),
         to_version=str(to_version),
         session="",
         started_ns=0,
         phase=phase_of(phase) if phase is not None else None,
-        name=name,
-        artifact_hash=artifact_hash,
-        deployment_id=deployment_id,
-        confirm=confirm,
+        name=str(name),
+        artifact_hash=str(artifact_hash),
+        deployment_id=str(deployment_id),
+        confirm=bool(confirm),
     )
 
 

@@ -5,6 +5,7 @@ from device_sdk.privacy.gate import Gate
 from device_sdk.privacy.policy import Policy
 from device_sdk.privacy.randomised import require_opendp
 from device_sdk.privacy.resource import FLAGS_MAX, AttributeValue, allowed_resource, sendable_names
+from device_sdk.privacy.schema import is_text
 
 __all__ = [
     "FLAGS_MAX",
@@ -13,6 +14,7 @@ __all__ = [
     "Gate",
     "Policy",
     "allowed_resource",
+    "is_text",
     "require_opendp",
     "sendable_names",
 ]

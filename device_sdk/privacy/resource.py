@@ -19,6 +19,7 @@ from device_sdk.contract.attributes import (
 )
 from device_sdk.errors import ModelNameError
 from device_sdk.points import AttributePairs
+from device_sdk.privacy.schema import is_number, is_text
 
 FLAGS_MAX: Final = 16
 
@@ -61,6 +62,9 @@ def sendable_names(run: AttributePairs) -> AttributePairs:
         if key in MODEL_KEYS and not 1 <= len(text) <= VALUE_LENGTH_MAX:
             what = "model=" if key == MODEL_NAME else "version="
             raise ModelNameError(f"{what}{text[:40]!r} has {len(text)} characters; give 1 to {VALUE_LENGTH_MAX}")
+        if key in MODEL_KEYS and not is_text(text):
+            raise ModelNameError(f"{key}={text!r} holds bytes that are no text; give a name in UTF-8")
+        text = text.encode(errors="replace").decode()
         names.append((key, text[:VALUE_LENGTH_MAX]))
     return tuple(names)
 
@@ -71,11 +75,14 @@ def _refusal(key: str, value: object) -> str | None:
         return PrivacyReason.UNKNOWN_ATTRIBUTE
     if key == FLAGS:
         listed = isinstance(value, (list, tuple)) and len(value) <= FLAGS_MAX
-        return None if listed and all(len(str(flag)) <= VALUE_LENGTH_MAX for flag in value) else PrivacyReason.FREE_TEXT  # type: ignore[attr-defined]
+        sound = listed and all(len(str(flag)) <= VALUE_LENGTH_MAX and is_text(str(flag)) for flag in value)  # type: ignore[attr-defined]
+        return None if sound else PrivacyReason.FREE_TEXT
     if not isinstance(value, (str, bool, int, float)) and value is not None:
         return PrivacyReason.FREE_TEXT
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not is_number(value):
+        return PrivacyReason.WRONG_TYPE
     longest = LABEL_LENGTH_MAX if label else VALUE_LENGTH_MAX
-    return PrivacyReason.FREE_TEXT if len(str(value)) > longest else None
+    return PrivacyReason.FREE_TEXT if len(str(value)) > longest or not is_text(str(value)) else None
 
 
 def _flags(stated: object) -> object:

@@ -7,6 +7,7 @@ word where a vocabulary is closed, the length of a text, and the kind of the val
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -17,6 +18,7 @@ from device_sdk.contract.attributes import PrivacyReason
 from device_sdk.contract.vocabulary import WORDS
 from device_sdk.points import AttributePairs, ExplicitHistogram, ExponentialHistogram, Value
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOOLEANS: Final = frozenset({a.SESSION_END_EXPECTED, a.LOAD_CACHED, a.OVERFLOW, a.PRIVACY_ENABLED})
 _NUMBERS: Final = frozenset(
     {
@@ -30,6 +32,8 @@ _NUMBERS: Final = frozenset(
 )  # fmt: skip
 _EITHER: Final = frozenset({a.SETTINGS_VERSION, a.SIGNAL_LEVEL, a.SDK_LEVEL})
 """Keys whose value may be a number or a short text."""
+_INTEGER_MAX: Final = (1 << 63) - 1
+"""Largest integer of OTLP: one above would spoil the window that it is in."""
 _OWN_ERRORS: Final = frozenset({m.EXPORT_SIZE.name, m.SELFTEST_CHECKS.name})
 """Metrics whose ``error.type`` is not the inference vocabulary (an HTTP status, a comparison)."""
 
@@ -54,8 +58,7 @@ def value_refusal(instrument: Instrument, value: Value) -> PrivacyReason | None:
     elif kind is Kind.EXPLICIT:
         fits = isinstance(value, ExplicitHistogram) and value.bounds == instrument.bounds
     else:
-        number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
-        fits = number and (kind is not Kind.COUNTER or value >= 0)  # type: ignore[operator]
+        fits = is_number(value) and (kind is not Kind.COUNTER or value >= 0)  # type: ignore[operator]
     return None if fits else PrivacyReason.WRONG_TYPE
 
 
@@ -78,7 +81,7 @@ def instrument_of(metric: str) -> Instrument | None:
 def _value_refusal(key: str, value: object, words: Collection[str] | None) -> PrivacyReason | None:
     if key in _BOOLEANS:
         return None if isinstance(value, bool) else PrivacyReason.WRONG_TYPE
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = is_number(value)
     if key in _NUMBERS:
         return None if number else PrivacyReason.WRONG_TYPE
     if key in _EITHER and number:
@@ -90,8 +93,20 @@ def _value_refusal(key: str, value: object, words: Collection[str] | None) -> Pr
     return None if _short_text(value) else PrivacyReason.FREE_TEXT
 
 
+def is_number(value: object) -> bool:
+    """Say whether a value is a finite number that OTLP can hold."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and -_INTEGER_MAX <= value <= _INTEGER_MAX
+
+
+def is_text(value: str) -> bool:
+    """Say whether a text can be written as UTF-8; what Python reads from elsewhere may hold lone surrogates."""
+    return value.isascii() or not _SURROGATE.search(value)
+
+
 def _short_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= a.VALUE_LENGTH_MAX
+    return isinstance(value, str) and len(value) <= a.VALUE_LENGTH_MAX and is_text(value)
 
 
 def _silent(value: ExponentialHistogram) -> bool:

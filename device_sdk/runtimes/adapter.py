@@ -11,7 +11,7 @@ import hashlib
 import math
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -79,7 +79,10 @@ class Facts:
             return 1
         if self.batched:
             return int(first.shape[0])
-        answers: list[Any] = list(result.values() if isinstance(result, Mapping) else result or ())
+        listed = result.values() if isinstance(result, Mapping) else result
+        answers: list[Any] = []
+        if isinstance(listed, Iterable) and not isinstance(listed, Iterator):  # an iterator is the host's to use up
+            answers = list(listed)
         same = bool(answers) and isinstance(answers[0], np.ndarray) and answers[0].shape[:1] == first.shape[:1]
         return int(first.shape[0]) if same else 1
 

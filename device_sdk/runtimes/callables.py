@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+import operator
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
 
-from device_sdk.contract.attributes import Route
+from device_sdk.contract.attributes import OTHER, Route
+from device_sdk.entered import Entered
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.runtimes.failures import classify
 from device_sdk.signals.recorder import Recorder
@@ -38,6 +39,10 @@ class Measure(Protocol):
 
 
 _ROUTES: Final = ("", *Route)
+CALLABLES_MAX: Final = 64
+"""Most callables of one Monitor that have a recorder of their own."""
+_COUNT_MAX: Final = 1 << 40
+"""Most samples or input bytes of one run: what is above is a mistake, and would spoil the sums of all others."""
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {}
 
 
@@ -66,14 +71,11 @@ class MeasuredRun:
             route = self.route if self.route in _ROUTES else ""
             if route != self.route:
                 log_rationed(logging.WARNING, "route %r: %s", self.route, nearest(str(self.route), list(Route)))
+            samples = _count("samples", self.samples, 1)
             if error is None:
-                self._recorder.measured(elapsed_ns, self.samples, route, self.input_bytes)
+                self._recorder.measured(elapsed_ns, samples, route, _count("input_bytes", self.input_bytes, 0))
             else:
-                self._recorder.failed(elapsed_ns, classify(error), self.samples, route)
-
-
-_open_runs: ContextVar[tuple[MeasuredRun, ...]] = ContextVar("device_sdk_open_runs", default=())
-"""Runs under way in this thread or task, the innermost last: one ``Measure`` may be entered by many at once."""
+                self._recorder.failed(elapsed_ns, classify(error), samples, route)
 
 
 class CallableMeasure:
@@ -83,7 +85,7 @@ class CallableMeasure:
         self._recorder = recorder
         self._samples = samples
         self._route = route
-        self._open: list[MeasuredRun] = []
+        self._entered: Entered[MeasuredRun] = Entered()
 
     def _run(self, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_ARGUMENTS) -> MeasuredRun:
         size = 0
@@ -92,20 +94,14 @@ class CallableMeasure:
         return MeasuredRun(self._recorder, self._samples, self._route, size)
 
     def __enter__(self) -> MeasuredRun:
-        run = self._run()
-        self._open.append(run)
-        _open_runs.set((*_open_runs.get(), run))
-        return run
+        return self._entered.enter(self._run())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        here = _open_runs.get()
-        # The innermost of this measure's in this context; a generator may be finished in another one than it began in.
-        run = next((open_run for open_run in reversed(here) if open_run in self._open), self._open[-1])
-        self._open.remove(run)
-        _open_runs.set(tuple(other for other in here if other is not run))
-        run.end(error)
+        run = self._entered.leave()
+        if run is not None:
+            run.end(error)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return ``function``, measured at every call."""
@@ -138,6 +134,24 @@ class CallableMeasure:
             return result
 
         return measured
+
+
+def told_apart(known: Collection[tuple[str, str]], model: str, version: str) -> tuple[str, str]:
+    """Return model and version, ``_OTHER`` beyond 64: a name made anew for every run must not make a recorder each."""
+    key = (model, version)
+    return key if key in known or len(known) < CALLABLES_MAX else (OTHER, OTHER)
+
+
+def _count(name: str, value: object, otherwise: int) -> int:
+    """Return a count that the caller stated; what is none is said in the log and counts as ``otherwise``."""
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = -1
+    if 0 <= count <= _COUNT_MAX:
+        return count
+    log_rationed(logging.WARNING, "%s=%.40r of a measured run is no count; %d is taken", name, value, otherwise)
+    return otherwise
 
 
 def _bytes_of(value: object) -> int:

@@ -26,6 +26,7 @@ _BY_CLASS: Final[dict[str, ErrorType]] = {
     "ModelLoadCanceled": ErrorType.CANCELLED,
     "KeyboardInterrupt": ErrorType.CANCELLED,
     "CancelledError": ErrorType.CANCELLED,
+    "GeneratorExit": ErrorType.CANCELLED,
     "NotImplemented": ErrorType.UNSUPPORTED_OPERATOR,
     "EPFail": ErrorType.PROVIDER_FAILED,
     "EngineError": ErrorType.PROVIDER_FAILED,
@@ -101,7 +102,10 @@ def classify(error: BaseException | str) -> str:
 
     For an operator that the runtime does not support the word is followed by a space and the operator's name.
     """
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the host's own may not be able to say what it is
+        message = ""
     for pattern in _OPERATORS:
         if found := pattern.search(message):
             return f"{ErrorType.UNSUPPORTED_OPERATOR} {_vocabulary.bounded(found.group(1))}"

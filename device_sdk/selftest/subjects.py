@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from device_sdk.contract import attributes as a
-from device_sdk.errors import ConfigError, guard
+from device_sdk.errors import ConfigError, GoldenError, guard
 from device_sdk.points import AttributePairs
 from device_sdk.privacy import sendable_names
 from device_sdk.runtimes import runtime_of
@@ -98,6 +98,8 @@ class Subjects:
 
 def checked(golden: Golden | str | os.PathLike[str], preprocess: PreProcess | None, every_s: float | None) -> Golden:
     """Return the golden set, read when it is a path; raise ``GoldenError`` or ``ConfigError`` for what cannot work."""
+    if not isinstance(golden, (Golden, str, os.PathLike)):
+        raise GoldenError(f"golden={golden!r:.80}: give a Golden, or the path of its .npz")
     chosen = golden if isinstance(golden, Golden) else load_golden(os.fspath(golden))
     if every_s is not None and not every_s >= EVERY_S_MIN:
         raise ConfigError(f"every_s={every_s!r}: repeat a self-test every {EVERY_S_MIN:g} seconds or more")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,5 +22,11 @@ class Adapter:
     samples_of: Callable[[Mapping[str, Any], Sequence[Any] | Mapping[str, Any] | None], int]
 
     def by_name(self, asked: Sequence[str] | None, result: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the results of a run that was asked for these outputs (None or empty: all) by name."""
-        return result if isinstance(result, Mapping) else dict(zip(asked or self.outputs, result, strict=False))
+        """Return the results of a run that was asked for these outputs (None or empty: all) by name.
+
+        Of nothing, and of an iterator, which would be used up before the host sees it, there are none.
+        """
+        if isinstance(result, Mapping):
+            return result
+        readable = isinstance(result, Iterable) and not isinstance(result, Iterator)
+        return dict(zip(asked or self.outputs, result, strict=False)) if readable else {}

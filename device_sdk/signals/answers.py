@@ -20,6 +20,10 @@ from device_sdk.signals.summaries import DurationHistogram
 _WAITING_MAX: Final = 8192
 _MODELS_MAX: Final = 16
 _NO_VERSION: Final = "0"
+_OUTCOMES_MAX: Final = 64
+"""Most series of outcomes of a model and window; beyond, answers are counted without the output's name."""
+_SAMPLES_MAX: Final = 1 << 40
+"""Most answers of one outcome: what is above is a mistake, and would spoil the window."""
 
 
 class Answers:
@@ -69,7 +73,9 @@ class Answers:
             self._durations.setdefault(key, DurationHistogram()).add(np.array(durations, dtype=np.int64))
         labelled = self._labelled[:]
         del self._labelled[: len(labelled)]
-        for attributes, samples in labelled:
+        for stated, samples in labelled:
+            few = stated in self._outcomes or len(self._outcomes) < _OUTCOMES_MAX
+            attributes = stated if few else tuple(pair for pair in stated if pair[0] != a.OUTPUT_NAME)
             self._outcomes[attributes] = self._outcomes.get(attributes, 0) + samples
 
     def emit(self, points: Points) -> None:
@@ -114,14 +120,14 @@ class AnswerBook:
         """Count answers that turned out right or wrong; of a model that is not measured here, say so in the log."""
         version = version or self._latest.get(model, _NO_VERSION)
         runs = self._measured.get((model, version))
-        if runs is None or samples < 1:
+        if runs is None or not 1 <= samples <= _SAMPLES_MAX:
             known = [f"{name} {version}" for name, version in self._measured]
             what = f"an outcome of {model!r} {version!r}, samples={samples}"
             hint = nearest(f"{model} {version}", known) if known else "no model is"
             log_rationed(logging.WARNING, "%s is not counted: it is not measured here; %s", what, hint)
             return
         name = output or next(iter(runs.outputs), "")
-        self.of(model, version).labelled(runs.identity, name[: a.VALUE_LENGTH_MAX], correct, samples)
+        self.of(model, version).labelled(runs.identity, str(name)[: a.VALUE_LENGTH_MAX], correct, samples)
 
     def backlog(self) -> int:
         """Return how much waits for the fold."""

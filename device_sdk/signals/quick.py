@@ -17,6 +17,7 @@ class Quick:
     """What a run of one sample must look like to be copied the quick way, and where to."""
 
     names: Any
+    input: str
     in_shape: tuple[int, ...]
     in_type: np.dtype[Any]
     in_ring: NDArray[Any] | None
@@ -35,7 +36,7 @@ class Quick:
                 return True
             answer = result[self.out_at]
             return bool(answer.shape == self.out_shape and answer.dtype == self.out_type)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a list, a map, nothing at all
+        except Exception:  # noqa: BLE001 - a list, a map, nothing at all, an object that raises what it likes
             return False
 
 
@@ -66,6 +67,7 @@ def quick_way(
         place = places[watched.name]
     return Quick(
         names=names,
+        input=input_names[0],
         in_shape=first.shape,
         in_type=first.dtype,
         in_ring=captured.ring if captured is not None else None,

@@ -138,7 +138,7 @@ class Recorder:
                 ):
                     plain(end - start)
                     return result
-            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            except Exception:  # noqa: BLE001, S110 - the run has succeeded: nothing of its feed or answer may undo that
                 pass  # an absent optional input, a scalar, an empty answer, something odd: the other way knows
             try:
                 left, look = other(max(0, due - begun), _whole_ns(end - start), output_names, input_feed, result)
@@ -156,7 +156,7 @@ class Recorder:
         that were asked for, feed and result. It returns the next ``left``, and where the answer is whose first number
         tells whether it is one (None: nowhere).
         """
-        sampling, first_input = self.sampling, adapter.inputs[0] if adapter.inputs else ""
+        sampling = self.sampling
         quick: Quick | None = None
 
         def other(
@@ -165,13 +165,11 @@ class Recorder:
             nonlocal quick
             end_ns = self.perf_ns()
             if self._planned and (left or not self.rings.mask or sampling.level is SignalLevel.OFF):
-                samples = adapter.samples_of(feed, result)
-                error = self._fault(adapter.by_name(names, result), samples) if sampling.looks else ""
-                self._append(elapsed, samples, error)
+                samples, outputs = _read(adapter, names if sampling.looks else (), feed, result)
+                self._append(elapsed, samples, self._fault(outputs, samples) if sampling.looks else "")
                 left = left - 1 if left else sampling.gap() if self.rings.mask else _IDLE_GAP
             else:
-                row = feed.get(first_input)
-                if quick is None or not self._copy_one(quick, end_ns, elapsed, names, row, result):
+                if quick is None or not self._copy_one(quick, end_ns, elapsed, names, feed, result):
                     quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
                 left = sampling.gap() if self.rings.mask else _IDLE_GAP if self._planned else 0
             if len(self.rings.plain) >= _PLAIN_MAX // 2:
@@ -182,11 +180,18 @@ class Recorder:
 
         return other
 
-    def _copy_one(self, quick: Quick, end_ns: int, elapsed: int, names: Any, row: Any, result: Sequence[Any]) -> bool:
+    def _copy_one(
+        self, quick: Quick, end_ns: int, elapsed: int, names: Any, feed: Mapping[str, Any], result: Sequence[Any]
+    ) -> bool:
         """Copy the tensors of a run of one sample; say whether it was of the usual kind."""
-        if not quick.fits(names, row, result):
-            return False
         rings, out_ring, in_ring = self.rings, quick.out_ring, quick.in_ring
+        try:
+            row = feed[quick.input]
+            if not quick.fits(names, row, result):
+                return False
+            answer = None if out_ring is None else result[quick.out_at]
+        except Exception:  # noqa: BLE001 - a list, None, a mapping of the host's own: not the usual kind
+            return False
         if rings.copied() >= rings.limit and not self._on_full(self, False):
             rings.plain.append(elapsed / 1e9)
             self._lose(1)
@@ -201,7 +206,7 @@ class Recorder:
             else:
                 holes = 1
         if out_ring is not None:
-            out_ring[slot] = result[quick.out_at]
+            out_ring[slot] = answer
         rings.commit(slot, elapsed, self.perf_ns() - end_ns, holes)
         if not slot & rings.wake_mask:
             self._ask_fold()
@@ -210,7 +215,7 @@ class Recorder:
     def raised(self, elapsed_ns: int, error: BaseException | str, feed: Any, adapter: Adapter) -> None:
         """Count a run that raised; nothing of this may stand in the way of the host's own exception."""
         try:
-            samples = max(1, adapter.samples_of(feed, None)) if isinstance(feed, Mapping) else 1
+            samples = max(1, _read(adapter, (), feed, None)[0]) if isinstance(feed, Mapping) else 1
             self.failed(elapsed_ns, adapter.classify(error), samples)
         except Exception as fault:  # noqa: BLE001 - the host's own exception is on its way and must arrive unchanged
             swallow("counting a failed run", fault)
@@ -225,9 +230,8 @@ class Recorder:
         adapter: Adapter,
     ) -> Quick | None:
         """Record any run that succeeded; return what the quick way needs when this run's shapes suit it."""
-        samples = adapter.samples_of(feed, result)
+        samples, outputs = _read(adapter, names, feed, result)
         asked = list(names) if names else list(adapter.outputs)
-        outputs = adapter.by_name(names, result)
         with self._plan_lock, guard("planning what to watch"):  # of two first runs the second waits for the plan
             if not self._planned and samples:  # an empty batch shows nothing
                 try:
@@ -252,7 +256,9 @@ class Recorder:
 
     def _fault(self, outputs: Mapping[str, Any], samples: int) -> str:
         """Return the error type of a run with a watched output that is no answer, '' for a sound one."""
-        return next((fault for each in self.rings.outputs if (fault := each.fault(outputs))), "") if samples else ""
+        with guard("looking for a broken answer"):
+            return next((fault for each in self.rings.outputs if (fault := each.fault(outputs))), "") if samples else ""
+        return ""
 
     def _plan(self, feed: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Look at the first successful run and lay out the rings; what cannot be watched is said once in the log."""
@@ -335,3 +341,10 @@ class Recorder:
 
 def _whole_ns(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def _read(adapter: Adapter, names: Sequence[str] | None, feed: Any, result: Any) -> tuple[int, Mapping[str, Any]]:
+    """Return samples and outputs by name; one and none where that cannot be said, for the run is counted anyway."""
+    with guard("reading the tensors of a run"):
+        return adapter.samples_of(feed, result), adapter.by_name(names, result)
+    return 1, {}

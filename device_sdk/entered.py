@@ -1,0 +1,57 @@
+"""Which block a ``with`` ends, where one object may be entered by many threads, tasks and generators at once."""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+class _Block(Generic[_T]):
+    """One entry: by which object, what it stands for, and whether it has been left."""
+
+    __slots__ = ("item", "over", "owner")
+
+    def __init__(self, owner: Entered[_T], item: _T) -> None:
+        self.owner = owner
+        self.item = item
+        self.over = False
+
+
+class Entered(Generic[_T]):
+    """What one object was entered with and not yet left.
+
+    A block ends in the thread or task that began it, but a generator may be finished, or closed by the garbage
+    collector, in another: then it is the object's own latest.
+    """
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        self._blocks: list[_Block[_T]] = []
+
+    def enter(self, item: _T) -> _T:
+        """Note that a block begins."""
+        block = _Block(self, item)
+        self._blocks.append(block)
+        _under_way.set((*(other for other in _under_way.get() if not other.over), block))
+        return item
+
+    def leave(self) -> _T | None:
+        """Return what the block that ends was entered with, None when none is under way."""
+        under_way = _under_way.get()
+        mine = (block for block in reversed(under_way) if block.owner is self and not block.over)
+        block = next(mine, None) or next(reversed(self._blocks), None)
+        if block is None:
+            return None
+        block.over = True
+        with contextlib.suppress(ValueError):  # another thread has just done so
+            self._blocks.remove(block)
+        _under_way.set(tuple(other for other in under_way if not other.over))
+        return block.item
+
+
+_under_way: ContextVar[tuple[_Block[Any], ...]] = ContextVar("device_sdk_under_way", default=())
+"""Blocks of this thread or task, the innermost last."""
