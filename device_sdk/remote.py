@@ -23,6 +23,7 @@ from device_sdk.contract.attributes import SignalLevel
 from device_sdk.errors import log_rationed
 from device_sdk.points import EventAttributes
 from device_sdk.reach import Reach, RemotePolicy
+from device_sdk.reading_files import read_regular
 from device_sdk.sending.transport import Answer
 
 FETCH_EVERY_S: Final = 300.0
@@ -165,11 +166,10 @@ class RemoteSettings:
         if self._file is None:
             return None
         try:
-            with self._file.open("rb") as file:
-                text = file.read(wire.DOCUMENT_BYTES_MAX + 1)
+            text = read_regular(self._file, wire.DOCUMENT_BYTES_MAX)
         except OSError:
             return None
-        return self._judged(text, wire.document_id(text), "file") if len(text) <= wire.DOCUMENT_BYTES_MAX else None
+        return self._judged(text, wire.document_id(text), "file")
 
     def _keep(self, text: bytes) -> None:
         if self._file is None:

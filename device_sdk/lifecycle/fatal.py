@@ -22,6 +22,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Final
 
 from device_sdk.errors import guard, log_rationed
+from device_sdk.reading_files import read_regular
 
 _FAULT, _TERM, _LAST = "fault", "term", ".last"
 _READ_MAX: Final = 1 << 16
@@ -196,8 +197,7 @@ def _notes(source: FatalSource | None, name: str) -> bytes:
         return b""
     for file in (Path(source.directory, name), Path(source.directory, name + _LAST)):
         try:
-            with file.open("rb") as stream:
-                noted = stream.read(_READ_MAX)
+            noted = read_regular(file, _READ_MAX, cut=True)
         except OSError:
             continue
         if noted.startswith(_heading(source.instance_id)):

@@ -25,6 +25,7 @@ from typing import Final
 from device_sdk.contract.events import InflightPhase
 from device_sdk.errors import log_rationed
 from device_sdk.locks import SafeLock
+from device_sdk.reading_files import read_regular
 from device_sdk.signals.lane import Lane
 
 FILE_NAME: Final = "inflight"
@@ -240,8 +241,7 @@ def read_flight_of(directory: Path | None) -> Flight | None:
     if directory is None:
         return None
     try:
-        with (directory / FILE_NAME).open("rb") as file:
-            return read_flight(file.read(_FILE_BYTES + 1))
+        return read_flight(read_regular(directory / FILE_NAME, _FILE_BYTES))
     except OSError:
         return None
 

@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from device_sdk.clock import Clock
 from device_sdk.errors import StateDirError, log_rationed
+from device_sdk.reading_files import read_regular
 
+_JSON_BYTES_MAX: Final = 1 << 22
 _SESSION_FILE: Final = "session"
 _TIME_MAX_NS: Final = (1 << 63) - 1
 _held_here: set[str] = set()
@@ -190,8 +192,8 @@ def _taken(path: Path, pid: int | None) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file, an empty one when there is none or it cannot be read."""
     try:
-        data = json.loads(file.read_text())
-    except (OSError, ValueError):
+        data = json.loads(read_regular(file, _JSON_BYTES_MAX))
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from device_sdk.errors import log_rationed
+from device_sdk.reading_files import read_regular
 
+_FILE_BYTES_MAX: Final = 1 << 16
 PERIOD_NS: Final = 24 * 3600 * 1_000_000_000
 LEDGER_FILE: Final = "privacy.json"
 _ROUNDING: Final = 1e-9
@@ -73,11 +75,11 @@ class EpsilonLedger:
         if self._file is None or not self._file.exists():
             return _Page(now, 0.0)
         try:
-            stored = json.loads(self._file.read_text(encoding="utf-8"))
+            stored = json.loads(read_regular(self._file, _FILE_BYTES_MAX))
             page = _Page(int(stored["start_ns"]), float(stored["spent"]))
             if not 0 <= page.spent < math.inf:
                 raise ValueError(page.spent)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             log_rationed(
                 logging.WARNING,
                 "privacy ledger %s cannot be read (%s): nothing randomised is sent for 24 h",

@@ -6,19 +6,21 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from device_sdk.errors import SignalsError, nearest
+from device_sdk.reading_files import read_regular
 from device_sdk.signals.declare import Feature, Output, Signals
 
 _T = TypeVar("_T")
+_FILE_BYTES_MAX: Final = 1 << 20
 
 
 def load_signals(path: Path) -> Signals:
     """Read a ``.signals.toml`` file; raise ``SignalsError`` that names the file and the key."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = tomllib.loads(read_regular(path, _FILE_BYTES_MAX).decode("utf-8-sig"))  # editors put a mark before it
+    except (OSError, ValueError, RecursionError) as error:
         raise SignalsError(f"{path}: {error}") from None
     try:
         return signals_from_mapping(data)

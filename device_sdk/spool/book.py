@@ -17,6 +17,7 @@ from typing import Any, Final
 from device_sdk.errors import log_rationed
 
 _SLOT_BYTES: Final = 4096
+_FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HEAD: Final = struct.Struct("<QII")
 
 
@@ -30,8 +31,8 @@ class Book:
         if path is None:
             return
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-            data = path.read_bytes()
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            data = os.read(self._descriptor, 2 * _SLOT_BYTES)
         except OSError as error:
             log_rationed(logging.WARNING, "%s: %s; losses are not remembered over a crash", path, error.strerror)
             return
@@ -76,6 +77,6 @@ def _read(slot: bytes) -> tuple[int, dict[str, Any]]:
         return 0, {}
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return 0, {}
     return (generation, content) if isinstance(content, dict) else (0, {})

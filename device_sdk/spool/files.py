@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from device_sdk.errors import SpoolFormatError, log_rationed
+from device_sdk.reading_files import read_regular
 from device_sdk.spool.format import Facts, Header, Scan, pack_header, pack_record, scan, unpack
 
+_FILE_BYTES_MAX: Final = 1 << 28
 SEGMENT_BYTES: Final = 256 * 1024
 _PWRITE: Final = hasattr(os, "pwrite")
 _FDATASYNC: Final = hasattr(os, "fdatasync")
@@ -332,7 +334,7 @@ class Files:
                 continue
             finished = path.suffix != ".open"
             try:
-                data = path.read_bytes()
+                data = read_regular(path, _FILE_BYTES_MAX)
                 size = len(data)
                 scanned = scan(data, finished=finished)
             except (OSError, SpoolFormatError) as error:
