@@ -107,7 +107,6 @@ def resolve(
     if not 0.001 <= budget <= 1:
         raise ConfigError(f"overhead_budget={budget!r}: a share of inference time, from 0.001 to 1 (0.05 is 5 %)")
     directory = state_dir if state_dir is not None else env.get(ENV_PREFIX + "STATE_DIR") or None
-    signals_path = env.get(ENV_PREFIX + "SIGNALS")
     named = device_id_of(device_id if device_id is not None else env.get(ENV_PREFIX + "DEVICE_ID"))
     own = (privacy_min_count, privacy_clip, privacy_epsilon, privacy_epsilon_day, identity_rotation_s)
     return Config(
@@ -120,7 +119,7 @@ def resolve(
         window_ns=round(window * 1e9),
         device_id=named,
         resource=_resource(resource, env),
-        signals_path=Path(signals_path) if signals_path else None,
+        signals_path=_path(env, "SIGNALS"),
         enabled=enabled if enabled is not None else _boolean(env, "ENABLED", True),
         durable=mode == "durable",
         timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env), most=_TIMEOUT_S_MAX),
@@ -133,6 +132,11 @@ def resolve(
         privacy=_privacy(env, own, named),
         budgets=_budgets(budgets, env),
     )
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(ENV_PREFIX + name)
+    return Path(text) if text else None
 
 
 def _consent(env: Mapping[str, str]) -> bool | None:

@@ -22,8 +22,10 @@ def may_succeed_later(answer: Answer) -> bool:
     """Say whether the same bytes may be welcome later: no answer, a tired server, a wrong address, token or network.
 
     500 is among them, although OTLP lists it as final: it says that the server failed, not that the data are wrong.
+    So is a status that HTTP does not have.
     """
-    return answer.status < 400 or answer.status in RETRYABLE or answer.status in MISCONFIGURED or answer.status == 500
+    stated = 400 <= answer.status < 600 and answer.status != 500
+    return not stated or answer.status in RETRYABLE or answer.status in MISCONFIGURED
 
 
 def rejected_items(kind: int, answer: Answer) -> int:
@@ -32,7 +34,7 @@ def rejected_items(kind: int, answer: Answer) -> int:
     if parsed is None:
         return 0
     success = parsed.partial_success
-    return int(success.rejected_data_points if kind == METRICS else success.rejected_log_records)
+    return max(0, int(success.rejected_data_points if kind == METRICS else success.rejected_log_records))
 
 
 def error_word(answer: Answer) -> str:

@@ -32,6 +32,7 @@ REQUEST_BYTES_MAX: Final = 1024 * 1024 - 8 * 1024
 """Most bytes of queued requests in one body; the envelope comes on top and the whole stays below 1 MiB."""
 _BACKOFF_FIRST_S: Final = 1.0
 _BACKOFF_MAX_S: Final = 120.0
+_RETRY_AFTER_BELIEVED: Final = 3
 _RETRY_AFTER_MAX_S: Final = 3600.0
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -253,7 +254,8 @@ class Sender:
         interval = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0 ** min(lane.failures - 1, 10))
         rest = interval * (0.5 + 0.5 * self._random_share())
         if answer.retry_after_s is not None:
-            rest = min(_RETRY_AFTER_MAX_S, max(0.05, answer.retry_after_s)) * (1 + 0.1 * self._random_share())
+            asked = min(_RETRY_AFTER_MAX_S, max(0.05, answer.retry_after_s)) * (1 + 0.1 * self._random_share())
+            rest = asked if lane.failures <= _RETRY_AFTER_BELIEVED else max(asked, rest)  # "at once", again and again
         lane.resting_until_s = time.monotonic() + rest
         self._spool.to_disk()
         self._on_progress()

@@ -134,7 +134,8 @@ def _retry_after_s(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return seconds if seconds >= 0 else None
     except ValueError:
         pass
     try:

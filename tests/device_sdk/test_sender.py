@@ -133,9 +133,40 @@ def test_a_header_that_cannot_be_sent_is_an_answer_that_does_not_show_it(collect
     assert "cret" not in answer.error
 
 
-def test_retry_after_that_is_nonsense_is_ignored() -> None:
-    assert _retry_after_s("soon") is None
+@pytest.mark.parametrize("text", ["soon", "nan", "-5", "", "1e", "\xff"])
+def test_retry_after_that_is_nonsense_is_ignored(text: str) -> None:
+    assert _retry_after_s(text) is None
     assert _retry_after_s(None) is None
+
+
+def test_a_collector_that_says_at_once_again_and_again_is_not_asked_without_pause(device: Any, collector: Any) -> None:
+    monitor, clock = device()
+    windows(monitor, clock, 1)
+    collector.answers = [(429, {"Retry-After": "0"}, b"")] * 100
+    assert not monitor.flush(1)
+    assert len(collector.answers) > 100 - 2 * 5  # logs and metrics each: 3 times at once, then after 4 to 8 s
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_http_does_not_have_loses_nothing(device: Any, collector: Any, status: int) -> None:
+    monitor, clock = device()
+    windows(monitor, clock, 2)
+    collector.answers = [(status, {"Retry-After": "0"}, b"")]
+    assert monitor.flush(5)
+    assert sequences(collector) == [0, 1]
+
+
+def test_a_negative_number_of_rejected_items_is_none(device: Any, collector: Any) -> None:
+    monitor, clock = device()
+    assert monitor.flush(5)  # the start event
+    windows(monitor, clock, 1)
+    answer = metrics_service_pb2.ExportMetricsServiceResponse()
+    answer.partial_success.rejected_data_points = -3
+    collector.answers = [(200, {}, answer.SerializeToString())]
+    assert monitor.flush(5)
+    windows(monitor, clock, 1)
+    assert monitor.flush(5)
+    assert not [name for name, *_ in points(collector.metrics()) if name == "edge.loss.measurements"]
 
 
 def test_only_the_request_at_fault_is_given_up(device: Any, collector: Any) -> None:
