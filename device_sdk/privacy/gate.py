@@ -52,7 +52,7 @@ class Gate:
             randomiser = Randomiser(policy.epsilon, ledger, self._vocabularies, np.random.default_rng())
         self._contribution = Contribution(policy, randomiser=randomiser)
         self._linking = _LINKING if policy.rotation_s else frozenset()
-        self._series: dict[str, set[AttributePairs]] = {}
+        self._series: dict[str, dict[AttributePairs, AttributePairs]] = {}
         self._series_count = 0
         self._outside: dict[tuple[str, AttributePairs], PrivacyReason | None] = {}
 
@@ -93,11 +93,12 @@ class Gate:
     def _admit(
         self, instrument: Instrument, members: list[tuple[AttributePairs, Value]], admitted: Points, account: Account
     ) -> None:
-        known = self._series.setdefault(instrument.name, set())
+        known = self._series.setdefault(instrument.name, {})
         overflow: dict[AttributePairs, Value] = {}
         for attributes, value in members:
             reason = value_refusal(instrument, value)
-            if reason is None and attributes not in known:
+            same = known.get(attributes)
+            if reason is None and same is None:
                 reason = self._decide(instrument, attributes)
                 if reason is None and not self._has_room(instrument, known, attributes):
                     account.measurements_lost(LossReason.CARDINALITY, observations(value))
@@ -106,7 +107,7 @@ class Gate:
                     overflow[rest] = value if seen is None else merged(instrument.kind, seen, value)
                     continue
             if reason is None:
-                admitted.add(instrument.name, value, attributes)
+                admitted.add(instrument.name, value, same or attributes)  # of a series always the same object
             else:
                 self._refuse(account, reason, f"a point of {instrument.name}", 1)
         for attributes, value in overflow.items():
@@ -120,11 +121,13 @@ class Gate:
             self._outside[key] = series_refusal(instrument, attributes)
         return self._outside[key]
 
-    def _has_room(self, instrument: Instrument, known: set[AttributePairs], attributes: AttributePairs) -> bool:
+    def _has_room(
+        self, instrument: Instrument, known: dict[AttributePairs, AttributePairs], attributes: AttributePairs
+    ) -> bool:
         """Take a new series in, unless the metric or the process has as many as it may."""
         if len(known) >= instrument.series_max or self._series_count >= a.SERIES_MAX:
             return False
-        known.add(attributes)
+        known[attributes] = attributes
         self._series_count += 1
         self._outside.pop((instrument.name, attributes), None)
         return True

@@ -59,6 +59,7 @@ class Encoder:
         self._resource = delimited(0x0A, attribute_fields(0x0A, sorted(resource.items())))
         self._frames: dict[str, _Frame] = {}
         self._attributes: dict[tuple[int, AttributePairs], bytes] = {}
+        self._by_identity: dict[int, tuple[AttributePairs, int, bytes]] = {}
 
     def window(self, points: Points, start_ns: int, time_ns: int) -> bytes:
         """Return the request of one window; every point carries (start_ns, time_ns) in epoch ns of the stream clock."""
@@ -104,12 +105,11 @@ class Encoder:
         return frame
 
     def _point(self, frame: _Frame, times: bytes, attributes: AttributePairs, value: Value) -> bytes:
-        key = (frame.attributes_tag, attributes)
-        named = self._attributes.get(key)
-        if named is None:
-            if len(self._attributes) >= _CACHE_MAX:
-                self._attributes.clear()
-            named = self._attributes[key] = attribute_fields(frame.attributes_tag, attributes)
+        known = self._by_identity.get(id(attributes))  # a hash of all the pairs costs as much as the rest of a point
+        if known is not None and known[0] is attributes and known[1] == frame.attributes_tag:
+            named = known[2]
+        else:
+            named = self._named(frame.attributes_tag, attributes)
         if isinstance(value, int):
             content = times + _INT.pack(0x31, value) + named
         elif isinstance(value, float):
@@ -119,6 +119,17 @@ class Encoder:
         else:
             content = times + _explicit(value, frame.bounds) + named
         return b"\x0a" + length(len(content)) + content
+
+    def _named(self, tag: int, attributes: AttributePairs) -> bytes:
+        """Return the attribute fields of a series; what is kept of it keeps its identity from being given again."""
+        named = self._attributes.get((tag, attributes))
+        if named is None:
+            if len(self._attributes) >= _CACHE_MAX:
+                self._attributes.clear()
+                self._by_identity.clear()
+            named = self._attributes[tag, attributes] = attribute_fields(tag, attributes)
+            self._by_identity[id(attributes)] = attributes, tag, named
+        return named
 
 
 def _explicit(value: ExplicitHistogram, bounds: bytes) -> bytes:

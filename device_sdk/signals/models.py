@@ -42,6 +42,7 @@ class ModelInputs:
         self.categories: dict[str, CategoryTable] = {}
         self.folded_samples = 0
         self._sizes: dict[str, int] = {}
+        self._named: dict[tuple[str, str, str], AttributePairs] = {}
         self._startups: list[Mapping[StartupFrom, int]] = []  # appended by callers' threads
 
     def table(self, name: str, features: tuple[Feature, ...]) -> FeatureTable | None:
@@ -86,17 +87,24 @@ class ModelInputs:
             points.add(m.STARTUP_DURATION.name, once.take(), (*self.identity, (a.STARTUP_FROM, str(since))))
         for table in self.tables.values():
             for feature, histogram, states in table.take():
-                named = (*self.identity, (a.FEATURE_NAME, feature.name))
-                points.add(m.INPUT_VALUE.name, histogram, (*named, (a.FEATURE_GRID, feature.grid)))
+                points.add(m.INPUT_VALUE.name, histogram, self._attributes(feature, a.FEATURE_GRID))
                 for state, count in states:
-                    points.add(m.INPUT_OBSERVATIONS.name, count, (*named, (a.FEATURE_STATE, str(state))))
+                    points.add(m.INPUT_OBSERVATIONS.name, count, self._attributes(feature, a.FEATURE_STATE, state))
         for counts in self.categories.values():
             for feature, categories, states in counts.take():
-                named = (*self.identity, (a.FEATURE_NAME, feature.name))
                 for category, count in categories:
-                    points.add(m.INPUT_CATEGORIES.name, count, (*named, (a.FEATURE_CATEGORY, category)))
+                    points.add(m.INPUT_CATEGORIES.name, count, self._attributes(feature, a.FEATURE_CATEGORY, category))
                 for state, count in states:
-                    points.add(m.INPUT_OBSERVATIONS.name, count, (*named, (a.FEATURE_STATE, str(state))))
+                    points.add(m.INPUT_OBSERVATIONS.name, count, self._attributes(feature, a.FEATURE_STATE, state))
+
+    def _attributes(self, feature: Feature, key: str, value: str = "") -> AttributePairs:
+        """Return the attributes of one series of a feature (a grid needs no value), always the same object."""
+        known = self._named.get((feature.name, key, value))
+        if known is None:
+            told = feature.grid if key == a.FEATURE_GRID else str(value)
+            known = (*self.identity, (a.FEATURE_NAME, feature.name), (key, told))
+            self._named[feature.name, key, value] = known
+        return known
 
 
 class OutputSummary:

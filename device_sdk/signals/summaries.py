@@ -121,6 +121,7 @@ class FeatureTable:
         self._high = np.array([high for _, high in ranges])
         self._ranged = any(feature.range is not None for feature in features)
         self._shift = np.arange(width) * (FEATURE_BINS + 1)
+        self._edges = self._shift[:, None] + (0, ZERO_BIN, ZERO_BIN + 1, FEATURE_BINS)  # the last bin: not finite
         self._counts = np.zeros(width * (FEATURE_BINS + 1), dtype=np.int64)
         self._states = np.zeros((len(_STATES), width), dtype=np.int64)
         self.touched = False
@@ -157,29 +158,43 @@ class FeatureTable:
         if not self.touched:
             return []
         self.touched = False
-        columns = self._states.T.tolist()
+        used = self._counts.nonzero()[0]
+        edges = np.searchsorted(used, self._edges).tolist()
         taken = []
-        for feature, bins, column in zip(self.features, self._counts.reshape(len(columns), -1), columns, strict=True):
+        for at, feature, column in zip(edges, self.features, self._states.T.tolist(), strict=True):
             states = [(state, count) for state, count in zip(_STATES, column, strict=True) if count]
-            taken.append((feature, _signed(bins[:FEATURE_BINS]), states))  # the last bin holds what was not finite
+            taken.append((feature, self._signed(used, *at), states))
         self._counts[:] = 0
         self._states[:] = 0
         return taken
 
+    def _signed(
+        self, used: NDArray[np.intp], negative: int, zero: int, positive: int, end: int
+    ) -> ExponentialHistogram | None:
+        """Return one feature's bins as a histogram without sum, minimum or maximum; None when it holds nothing.
 
-def _signed(bins: NDArray[np.int64]) -> ExponentialHistogram | None:
-    """Return one feature's bins as a histogram without sum, minimum or maximum; None when it holds nothing."""
-    count = int(bins.sum())
-    if not count:
-        return None
-    return ExponentialHistogram(
-        count=count,
-        scale=FEATURE_MAX_SCALE,
-        zero_count=int(bins[ZERO_BIN]),
-        zero_threshold=FEATURE_ZERO_THRESHOLD,
-        positive=_side(bins[ZERO_BIN + 1 :], FEATURE_FIRST),
-        negative=_side(bins[ZERO_BIN - 1 :: -1], FEATURE_FIRST),
-    )
+        ``used`` are the bins with a count; the numbers say where in it this feature's sides begin and end.
+        """
+        if negative == end:
+            return None
+        counts = self._counts
+        below = above = Side()
+        zeros = int(counts[used[zero]]) if positive > zero else 0
+        zero_bin = int(used[negative]) // (FEATURE_BINS + 1) * (FEATURE_BINS + 1) + ZERO_BIN
+        if zero > negative:
+            lowest, highest = int(used[negative]), int(used[zero - 1])
+            below = Side(FEATURE_FIRST + zero_bin - 1 - highest, counts[lowest : highest + 1].tolist()[::-1])
+        if end > positive:
+            lowest, highest = int(used[positive]), int(used[end - 1])
+            above = Side(FEATURE_FIRST + lowest - zero_bin - 1, counts[lowest : highest + 1].tolist())
+        return ExponentialHistogram(
+            count=zeros + sum(below.counts) + sum(above.counts),
+            scale=FEATURE_MAX_SCALE,
+            zero_count=zeros,
+            zero_threshold=FEATURE_ZERO_THRESHOLD,
+            positive=above,
+            negative=below,
+        )
 
 
 def _side(bins: NDArray[np.int64], first: int) -> Side:

@@ -23,7 +23,15 @@ SMALL = st.integers(0, 40_000)
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 NUMBERS = st.floats(allow_nan=False)
 SCALARS = st.one_of(WORDS, st.booleans(), INT64, NUMBERS)
-PAIRS = st.lists(st.tuples(WORDS, SCALARS), max_size=5).map(tuple)
+PAIRS = st.lists(
+    st.one_of(  # one key, one type, as in the contract: 1, True and 1.0 are the same to a dictionary
+        st.tuples(WORDS.map("s".__add__), WORDS),
+        st.tuples(WORDS.map("b".__add__), st.booleans()),
+        st.tuples(WORDS.map("i".__add__), INT64),
+        st.tuples(WORDS.map("f".__add__), NUMBERS.map((0.0).__add__)),
+    ),
+    max_size=5,
+).map(tuple)
 RESOURCES = st.dictionaries(WORDS, st.one_of(SCALARS, st.lists(WORDS, max_size=3).map(tuple)), max_size=5)
 COUNTS = st.lists(st.one_of(SMALL, UINT64), max_size=160)
 SIDES = st.builds(Side, st.integers(-(2**31), 2**31 - 1), COUNTS)
