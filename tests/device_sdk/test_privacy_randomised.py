@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
 from sdk_kit import SECOND
 
 from device_sdk import ConfigError, Feature, Signals
@@ -45,19 +44,6 @@ class Account:
 
     def measurements_lost(self, reason: LossReason, count: int) -> None:
         self.losses[str(reason)] += count
-
-
-@pytest.mark.parametrize(("categories", "epsilon"), [(2, 0.5), (7, 1.0), (34, 4.0)])
-def test_opendps_mechanism_has_the_chances_that_the_server_inverts(categories: int, epsilon: float) -> None:
-    """Goodness of fit at one in a million, because OpenDP's randomness cannot be seeded."""
-    from analytics.randomised import channel
-
-    mechanism, truth, draws = randomised_response(categories, epsilon), categories // 2, 4000
-    told = np.bincount([mechanism(truth) for _ in range(draws)], minlength=categories)
-    chances = channel(categories, epsilon)
-    expected = np.full(categories, draws * chances.other)
-    expected[truth] = draws * chances.truthful
-    assert ((told - expected) ** 2 / expected).sum() <= chi2.isf(1e-6, categories - 1)
 
 
 @pytest.mark.parametrize(
@@ -96,21 +82,6 @@ def test_every_distribution_is_reports_only_and_says_so(bench: Any, digits: Any)
     ((at, refused),) = world.named("edge.privacy.refused")
     assert (at[a.PRIVACY_REASON], refused.as_int) == ("over_clip", 15 * 8)
     assert sum(size(point) for _, point in world.named("edge.inference.duration")) == 40  # exempt, exact
-
-
-def test_the_estimate_of_a_fleet_finds_the_truth_again(bench: Any, digits: Any) -> None:
-    """Reports of 3,000 observations through the whole device; each estimate within 5 of its own standard errors."""
-    from analytics.randomised import unbiased
-
-    world = bench(privacy_epsilon=3.0, privacy_epsilon_day=1e6, privacy_clip=10_000)
-    signals = Signals(output="auto", classes=CLASSES)
-    plain = np.random.default_rng(3).random((3000, 64), dtype=np.float32)
-    truth = np.bincount(digits.run(None, {"x": plain})[0].argmax(axis=1), minlength=11)
-    run(world, digits, 3000, signals)
-    told = {at[a.CLASS_NAME]: point.as_int for at, point in world.named("edge.output.predictions")}
-    estimate = unbiased([told.get(word, 0) for word in (*CLASSES, a.OTHER)], 3.0, categories=11)
-    assert sum(told.values()) == 3000
-    assert (np.abs(estimate.counts - truth) <= 5 * np.sqrt(estimate.variance)).all()
 
 
 def test_classes_without_a_declaration_are_not_sent_and_are_counted(bench: Any, digits: Any) -> None:
