@@ -43,9 +43,9 @@ class Monitor:
     model name; default: ``<model>.signals.toml`` beside the model file), ``spool`` is ``memory`` or ``durable``,
     ``overhead_budget`` the share of inference time that the SDK may cost before it looks at fewer tensors, ``budgets``
     limits by name (``cpu`` in cores, ``memory`` in bytes, ``temperature`` in Celsius, ``power`` in watts, ``latency``
-    in seconds): how long each was kept is counted. The
-    ``privacy_*`` arguments and ``identity_rotation_s`` send less than the contract allows (docs/device-sdk.md). Each
-    argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``; OpenTelemetry's exporter variables are honoured.
+    in seconds): how long each was kept is counted. The ``privacy_*`` arguments and ``identity_rotation_s`` send less
+    than the contract allows (docs/device-sdk.md). Each argument may also come from ``FLEETPULSE_DEVICE_<ARGUMENT>``;
+    OpenTelemetry's exporter variables are honoured.
 
     Construction raises ``ConfigError`` for a value that cannot work and ``StateDirError`` when another Monitor holds
     the directory. Afterwards nothing here raises into, blocks or grows inside the host program.
@@ -94,7 +94,6 @@ class Monitor:
             consent=consent,
         )
         self._signals = _declared(signals, self.config)
-        self._measured: dict[tuple[str, str], Recorder] = {}
         self._subjects = Subjects()
         self._clock: Clock = clock_of(clock)
         self._switches = Switches() if self.config.consent is not None else None
@@ -104,7 +103,7 @@ class Monitor:
     def _go(self, *, on: bool) -> None:
         """Observe from here on, or be as one that is disabled."""
         self._engine: Engine | None = _start(self.config, self._clock) if on and self.config.enabled else None
-        self._measured.clear()
+        self._measured: dict[tuple[str, str], Recorder] = {}  # after the engine: see _current_measure
         self._attacher = Attacher(self._engine, self._signals_for, self._subjects, self._signals)
         if self._engine is not None and not self._engine.clock.manual:
             close_at_exit(self._engine)
@@ -166,14 +165,15 @@ class Monitor:
         return current() if self._switches is None else LaterMeasure(current)
 
     def _current_measure(self, model: str, version: str, samples: int, route: str) -> Measure:
+        measured = self._measured  # before the engine: one of an engine that is gone must not stay in a new book
         engine = self._engine
         if engine is None:
             return Unmeasured()
-        model, version = key = told_apart(self._measured, str(model), str(version))
-        recorder = self._measured.get(key)
+        model, version = key = told_apart(measured, str(model), str(version))
+        recorder = measured.get(key)
         if recorder is None:
             run: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version), (a.RUNTIME_NAME, "callable"))
-            recorder = self._measured.setdefault(key, engine.recorder(run, Signals(output="none")))
+            recorder = measured.setdefault(key, engine.recorder(run, Signals(output="none")))
         return CallableMeasure(recorder, samples, route)
 
     def pipeline(self, model: str, version: str | None = None) -> Pipeline:

@@ -106,6 +106,29 @@ def test_a_block_may_span_the_decision_and_end_in_another_context(tmp_path: Path
     monitor.close(0)
 
 
+def test_a_block_that_begins_while_consent_is_asked_for_anew_costs_no_later_one(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    monitor = made(tmp_path, clock, consent=True)
+    engine: Any = monitor._engine
+    recorder = engine.recorder
+
+    def turned(*arguments: Any) -> Any:  # what another thread does at this moment
+        monitor.disable()
+        monitor.enable()
+        return recorder(*arguments)
+
+    engine.recorder = turned
+    with monitor.measure("block"):  # of the engine that is gone
+        pass
+    sink = MemorySink()
+    connect(monitor, sink)
+    with monitor.measure("block"):
+        pass
+    assert window(monitor, clock, sink) == {"block": 1}
+    monitor.close(0)
+
+
 def test_withdrawal_stops_and_discards_what_is_not_sent(tmp_path: Path, clock: ManualClock, digits: Any) -> None:
     monitor = made(tmp_path, clock, consent=True, spool="durable", privacy_epsilon=1.0)
     sink = MemorySink(status=0)
