@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
@@ -42,15 +41,25 @@ class Entered(Generic[_T]):
     def leave(self) -> _T | None:
         """Return what the block that ends was entered with, None when none is under way."""
         under_way = _under_way.get()
-        mine = (block for block in reversed(under_way) if block.owner is self and not block.over)
-        block = next(mine, None) or next(reversed(self._blocks), None)
-        if block is None:
+        mine = next((block for block in reversed(under_way) if block.owner is self and not block.over), None)
+        try:
+            block = self._taken(mine)
+        except IndexError:
             return None
         block.over = True
-        with contextlib.suppress(ValueError):  # another thread has just done so
-            self._blocks.remove(block)
         _under_way.set(tuple(other for other in under_way if not other.over))
         return block.item
+
+    def _taken(self, mine: _Block[_T] | None) -> _Block[_T]:
+        """Take ``mine`` out, or the latest; each is taken by one thread only, whatever others do meanwhile."""
+        if mine is not None:
+            try:
+                self._blocks.remove(mine)
+            except ValueError:  # another thread has just ended it
+                pass
+            else:
+                return mine
+        return self._blocks.pop()
 
 
 _under_way: ContextVar[tuple[_Block[Any], ...]] = ContextVar("device_sdk_under_way", default=())

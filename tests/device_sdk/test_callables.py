@@ -12,9 +12,8 @@ import pytest
 from sdk_kit import SECOND
 
 from device_sdk import Monitor
-from device_sdk.blocks import _entries
 from device_sdk.contract import attributes as a
-from device_sdk.models import MODELS_MAX
+from device_sdk.entered import Entered
 from device_sdk.runtimes.failures import OPERATORS_MAX, classify
 
 
@@ -160,33 +159,30 @@ def test_a_block_may_end_in_another_context_than_it_began_in(bench: Any) -> None
     assert sum(total for _, total in counts) == 3.0
 
 
-def test_names_without_end_share_one_recorder(bench: Any) -> None:
-    """A request's number in the name, say: each run counts, and memory stays."""
-    world = bench()
-    for number in range(100):
-        with world.monitor.measure(f"request-{number}"):
-            pass
-    assert len(world.monitor._engine.models.recorders) == MODELS_MAX + 1
-    world.window()
-    told = {at[a.MODEL_NAME]: point.as_int for at, point in world.named("edge.inference.samples")}
-    assert told == {f"request-{number}": 1 for number in range(MODELS_MAX)} | {a.OTHER: 100 - MODELS_MAX}
+def test_two_blocks_that_end_elsewhere_at_the_same_moment_end_once_each() -> None:
+    class Interrupted(list[Any]):
+        """Another thread's block ends just before this one's is taken out."""
 
+        def pop(self, *at: Any) -> Any:
+            if not ended:
+                ended.append(None)
+                ended.append(contextvars.Context().run(entered.leave))
+            return super().pop(*at)
 
-def test_blocks_that_end_elsewhere_leave_nothing_where_they_began(bench: Any) -> None:
-    """Of a server whose main thread starts every request, and whose workers finish them."""
-    world = bench()
+        def remove(self, block: Any) -> None:
+            if not ended:
+                ended.append(None)
+                ended.append(contextvars.Context().run(entered.leave))
+            super().remove(block)
 
-    def serve() -> int:
-        for _ in range(5):
-            block = world.monitor.measure("m", "1")
-            block.__enter__()
-            contextvars.Context().run(block.__exit__, None, None, None)
-        with world.monitor.measure("m", "1"):
-            return len(_entries.get())
-
-    assert contextvars.Context().run(serve) == 1
-    world.window()
-    assert counts(world) == {None: 6}
+    ended: list[Any] = []
+    entered: Entered[str] = Entered()
+    entered._blocks = Interrupted()
+    for name in ("first", "second"):
+        contextvars.Context().run(entered.enter, name)
+    ended.append(contextvars.Context().run(entered.leave))
+    assert sorted(ended[1:]) == ["first", "second"]
+    assert contextvars.Context().run(entered.leave) is None
 
 
 def test_interleaved_generators_in_one_context_keep_their_own_times(bench: Any) -> None:
