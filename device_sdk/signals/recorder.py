@@ -83,13 +83,16 @@ class Recorder:
         self._phase = Phase.STEADY
 
     def _append(self, elapsed_ns: int, samples: int, error: str, route: str | None = None, size: int = 0) -> None:
-        if self._on_answer is not None and not error:
-            tell, self._on_answer = self._on_answer, None
-            tell()
         route = self.rings.route if route is None else route
         self.rings.pending.append((elapsed_ns, samples, self._phase, str(error), route, size))
-        if len(self.rings.pending) >= _PENDING_MAX:
-            self._on_full(self, True)
+        if len(self.rings.pending) >= _PENDING_MAX // 2:
+            self._ask_fold()
+            if len(self.rings.pending) >= _PENDING_MAX:
+                self._on_full(self, True)
+        if self._on_answer is not None and not error:
+            tell, self._on_answer = self._on_answer, None
+            if tell is not None:  # another thread was first
+                tell()
 
     def bind(
         self, inner: Callable[..., Any], adapter: Adapter, names: Sequence[str] | None = None
@@ -320,6 +323,8 @@ class Recorder:
     def discard(self) -> None:
         """Forget what was recorded (a forked child leaves it to its parent)."""
         self.rings.discard()
+        for capture in self.rings.inputs:
+            capture.missed = 0
         self._plan_lock, self._overrun_lock = SafeLock(), SafeLock()
         self._overrun = 0
 

@@ -258,6 +258,40 @@ def test_an_odd_answer_is_counted_and_passes(bench: Any, kind: str, level: Signa
     assert total(world.named("edge.inference.duration")) == 4
 
 
+def test_what_the_first_answer_is_told_to_cannot_cost_its_count() -> None:
+    runs = ModelRuns((("edge.model.name", "m"), ("edge.model.version", "1")), ModelInputs("m", "1"))
+
+    def tell() -> None:
+        raise OSError("gone")
+
+    recorder = Recorder(runs, Signals(output="none"), perf_ns=lambda: 0, on_answer=tell)
+    with pytest.raises(OSError, match="gone"):
+        recorder.measured(1, 1)
+    recorder.fold()
+    assert runs.total_runs == 1
+
+
+def test_the_fold_is_asked_for_before_callers_have_to_do_it() -> None:
+    runs = ModelRuns((("edge.model.name", "m"), ("edge.model.version", "1")), ModelInputs("m", "1"))
+    woken: list[int] = []
+    inline: list[int] = []
+
+    def full(recorder: Recorder, _must: bool) -> bool:
+        inline.append(recorder.backlog())
+        return False
+
+    recorder = Recorder(
+        runs,
+        Signals(output="none"),
+        perf_ns=lambda: 0,
+        on_full=full,
+        wake=lambda: woken.append(recorder.backlog()),
+    )
+    for _ in range(8192):
+        recorder.measured(1, 1)
+    assert (woken, inline) == ([4096], [8192])
+
+
 def test_ten_thousand_classes_are_counted_run_by_run(bench: Any) -> None:
     world = bench()
     wrapped = world.monitor.wrap(Echo(ANSWERS["ten thousand classes"]), model="m", version="1")
