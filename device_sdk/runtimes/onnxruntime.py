@@ -300,7 +300,13 @@ class _BoundFeed(Mapping[str, Any]):
 
 
 def _viewed(value: Any) -> Any:
-    """Return an ``OrtValue`` as an array over its own memory, None when it lies on a device or is no plain tensor."""
+    """Return an ``OrtValue`` as an array over its own memory.
+
+    None when it lies on a device, is no plain tensor, or of a type that numpy does not have (bfloat16, float8).
+    """
     if not value.is_tensor() or value.device_name() != "cpu" or math.prod(value.shape()) > _VIEWED_ELEMENTS_MAX:
         return None
-    return value.numpy()
+    try:
+        return value.numpy()
+    except RuntimeError:
+        return None

@@ -190,6 +190,26 @@ def test_a_value_on_a_device_or_too_large_is_not_looked_at() -> None:
     assert adapter._viewed(large) is None
 
 
+def test_ort_values_of_a_type_that_numpy_does_not_have_are_counted(bench: Any, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "same",
+        [helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.BFLOAT16, [1, 4])],
+    )
+    path = tmp_path / "same.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    world = bench()
+    wrapped = world.monitor.wrap(session_of(path), version="1")
+    value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.zeros((1, 4), np.uint16), TensorProto.BFLOAT16)
+    for _ in range(3):
+        wrapped.run_with_ort_values(["y"], {"x": value})
+    world.window()
+    assert samples(world) == 3
+
+
 def odd_model(path: Path) -> Any:
     """A model with two inputs (strings and a dynamic matrix) and outputs that are a sequence, strings and a scalar."""
     graph = helper.make_graph(
