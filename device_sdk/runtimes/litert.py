@@ -104,6 +104,7 @@ class _Interpreter:
         self._probe: Probe | None = None
         self._run: Callable[..., Any] | None = None
         self._feed: _Tensors | None = None
+        self._runners: dict[str | None, MeasuredRunner] = {}
 
     def allocate_tensors(self) -> Any:
         perf_ns = self._desk.perf_ns
@@ -147,6 +148,9 @@ class _Interpreter:
             raise
 
     def signature_runner(self, signature_key: str | None = None) -> Any:
+        known = self._runners.get(signature_key)
+        if known is not None:  # some programs ask for it at every run: that must not start a recorder each
+            return known
         with guard("reading an interpreter"):
             if self._probe is None and not _allocated(self._session):
                 # As the runner does at its first call: placement is known only then. What fails here fails there.
@@ -154,7 +158,7 @@ class _Interpreter:
                     self._session.allocate_tensors()
         runner = self._session.get_signature_runner(signature_key)
         with guard("reading an interpreter"):
-            return _measured_runner(runner, self._began())
+            return self._runners.setdefault(signature_key, _measured_runner(runner, self._began()))
         return runner
 
     def _began(self) -> Probe:

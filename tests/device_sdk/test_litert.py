@@ -153,6 +153,19 @@ def test_a_signature_runner_is_measured_under_its_own_names(bench: Any, interpre
     assert count(world, "edge.output.confidence") == 8
 
 
+def test_a_signature_runner_that_is_asked_for_at_every_run_is_one(bench: Any, interpreter: Any) -> None:
+    world = bench()
+    wrapped = world.monitor.wrap(interpreter, "digits", "3")
+    wrapped.get_signature_runner()(image=rows(1))
+    recorders = len(world.monitor._engine.models.recorders)
+    for _ in range(20):
+        wrapped.get_signature_runner()(image=rows(1))
+    assert len(world.monitor._engine.models.recorders) == recorders
+    world.window()
+    phases = {at[a.INFERENCE_PHASE]: point.count for at, point in world.named("edge.inference.duration")}
+    assert phases == {"first": 1, "steady": 20}
+
+
 def test_an_unknown_signature_is_refused_as_before(bench: Any, interpreter: Any) -> None:
     wrapped = bench().monitor.wrap(interpreter, "digits", "3")
     with pytest.raises(ValueError, match="signature_key"):
