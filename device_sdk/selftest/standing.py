@@ -63,6 +63,7 @@ class Selftests:
         self._lock = SafeLock()
         self._standing: list[Standing] = []
         self._counts: Counter[AttributePairs] = Counter()
+        self._asked: list[tuple[Standing, SelftestTrigger]] = []
         self._running = False
 
     def perform(
@@ -111,22 +112,27 @@ class Selftests:
         self._run(standing, SelftestTrigger.UPDATE)
 
     def _run(self, chosen: list[Standing], trigger: SelftestTrigger) -> None:
-        if not chosen or self._running:
-            return
-        if not self._threaded:
-            self._run_each(chosen, trigger)
-            return
-        self._running = True
-        threading.Thread(target=self._run_each, args=(chosen, trigger), name="device_sdk-selftest", daemon=True).start()
+        with self._lock:
+            self._asked += [(one, trigger) for one in chosen if (one, trigger) not in self._asked]
+            if self._running or not self._asked:
+                return  # who runs takes these too: what an update asks for must not be lost to a schedule
+            self._running = True
+        if self._threaded:
+            threading.Thread(target=self._run_asked, name="device_sdk-selftest", daemon=True).start()
+        else:
+            self._run_asked()
 
-    def _run_each(self, chosen: list[Standing], trigger: SelftestTrigger) -> None:
-        try:
-            for one in chosen:
-                with guard("running a self-test"):
-                    if one.subject.alive():
-                        self.perform(one.subject, one.golden, one.preprocess, trigger)
-        finally:
-            self._running = False
+    def _run_asked(self) -> None:
+        while (asked := self._next()) is not None:
+            one, trigger = asked
+            with guard("running a self-test"):
+                if one.subject.alive():
+                    self.perform(one.subject, one.golden, one.preprocess, trigger)
+
+    def _next(self) -> tuple[Standing, SelftestTrigger] | None:
+        with self._lock:
+            self._running = bool(self._asked)
+            return self._asked.pop(0) if self._asked else None
 
     def emit(self, points: Points) -> None:
         """Add this window's counts and start anew."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sdk_kit import SECOND, classifier, session_of
+from sdk_kit import SECOND, START_NS, classifier, session_of
 
 from device_sdk import Monitor
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import ErrorType
 from device_sdk.errors import ConfigError, GoldenError
 from device_sdk.selftest import Golden, Task, Tolerance, Waiver
+from device_sdk.selftest.standing import Selftests, Subject
 
 ROWS = np.random.default_rng(11).random((20, 64), dtype=np.float32)
 
@@ -154,6 +155,32 @@ def test_after_an_update_every_standing_test_runs_again(bench: Any, digits: Any)
     world.monitor.update("model", "2", "3").succeeded()
     world.window()
     assert sorted(at[a.SELFTEST_TRIGGER] for at, _ in checks(world)) == ["load", "update"]
+
+
+def test_an_update_while_others_run_is_tested_too(digits: Any) -> None:
+    golden = golden_of(digits)
+    told: list[str] = []
+    both = threading.Event()
+    calls = 0
+
+    def tell(_event: Any, attributes: Any, _severity: int | None) -> None:
+        told.append(dict(attributes)[a.SELFTEST_TRIGGER])
+        if told.count("update") == 2:
+            both.set()
+
+    def predict(feed: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == golden.samples + 1:  # the first sample on the tests' own thread
+            tests.run_after_update()
+        return {"p": digits.run(None, dict(feed))[0]}
+
+    tests = Selftests(tell, lambda: START_NS, threaded=True)
+    subject = Subject(lambda: ((a.MODEL_NAME, "digits"), (a.MODEL_VERSION, "3")), lambda: predict)
+    assert tests.perform_and_stand(subject, golden, None, None).passed
+    tests.run_after_update()
+    assert both.wait(20)
+    assert told == ["load", "update", "update"]
 
 
 def test_with_the_machines_clock_a_due_test_runs_on_its_own_thread(tmp_path: Path, digits: Any) -> None:
