@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from device_sdk.errors import SpoolFormatError, log_rationed
 from device_sdk.reading_files import read_regular
-from device_sdk.spool.format import Facts, Header, Scan, pack_header, pack_record, scan, unpack
+from device_sdk.spool.format import Facts, Header, Scan, pack_header, pack_record, scan
+from device_sdk.spool.segment import Place, Segment
 
 _FILE_BYTES_MAX: Final = 1 << 28
 SEGMENT_BYTES: Final = 256 * 1024
@@ -28,45 +29,6 @@ _PWRITE: Final = hasattr(os, "pwrite")
 _FDATASYNC: Final = hasattr(os, "fdatasync")
 _ASIDE_MAX: Final = 4
 _SUFFIXES: Final = (".seg", ".out", ".open")
-_RENAMED_UNDER_US: Final = 4
-
-
-class Segment:
-    """One file of the spool and how many of its records still wait."""
-
-    __slots__ = ("finished", "number", "offered", "path", "size", "waiting")
-
-    def __init__(self, path: Path, number: int, size: int, *, finished: bool, offered: bool) -> None:
-        self.path = path
-        self.number = number
-        self.size = size
-        self.waiting = 0
-        self.finished = finished
-        self.offered = offered
-
-
-class Place(NamedTuple):
-    """Where the payload of a record stands."""
-
-    segment: Segment
-    offset: int
-    stored: int
-    compressed: bool
-
-    def read(self, size: int) -> bytes | None:
-        """Return the payload of ``size`` bytes, None when the disk cannot give it any more."""
-        for _ in range(_RENAMED_UNDER_US):
-            path = self.segment.path
-            try:
-                with path.open("rb") as file:
-                    file.seek(self.offset)
-                    return unpack(file.read(self.stored), self.compressed, size)
-            except FileNotFoundError:
-                if self.segment.path == path:
-                    return None
-            except OSError:
-                return None
-        return None
 
 
 @dataclass(slots=True)
@@ -91,6 +53,7 @@ class Files:
         self._segment_bytes = segment_bytes
         self._open: dict[int, _Open] = {}
         self._full: list[_Open] = []
+        self._finishing: list[_Open] = []  # taken by the sync under way: a forked child has to close these too
         self._next_number = 0
         self._new_names = False
 
@@ -161,6 +124,7 @@ class Files:
         for held in dirty:
             held.dirty, held.syncing = False, True
         full, self._full = self._full, []
+        self._finishing = full[:]
         names, self._new_names = self._new_names, False
         return dirty, full, names
 
@@ -240,10 +204,15 @@ class Files:
             if held.dirty or os.fstat(held.descriptor).st_size != segment.size:
                 os.ftruncate(held.descriptor, segment.size)
                 _sync(held.descriptor)
-        finally:
-            os.close(held.descriptor)
+        finally:  # also when the disk refuses: nobody comes back to this file, and the last record takes it along
+            self._close(held)
+            segment.finished = True
         self._rename(segment, ".out" if segment.offered else ".seg")
-        segment.finished = True
+
+    def _close(self, held: _Open) -> None:
+        """Close a taken file, first out of the books: a child forked here must not close the number again."""
+        self._finishing.remove(held)
+        os.close(held.descriptor)
 
     def offer(self, segments: Iterable[Segment]) -> None:
         """Make it known for ever that something of these finished files may have left the device."""
@@ -300,7 +269,7 @@ class Files:
         dirty, full, names = self.take_unfinished()
         empty = [held for held in full if not held.segment.waiting]
         for held in empty:
-            os.close(held.descriptor)
+            self._close(held)
             self.remove(held.segment)
         try:
             self.sync((dirty, [held for held in full if held.segment.waiting], names))
@@ -309,9 +278,9 @@ class Files:
 
     def disown(self) -> None:
         """In a forked child: close its copies of the open files and touch nothing else."""
-        for held in (*self._open.values(), *self._full):
+        for held in (*self._open.values(), *self._full, *self._finishing):
             os.close(held.descriptor)
-        self._open, self._full = {}, []
+        self._open, self._full, self._finishing = {}, [], []
 
     # --- at the start -----------------------------------------------------------------------------------------
 

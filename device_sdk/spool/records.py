@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from device_sdk.contract.attributes import LossReason
 from device_sdk.ledger import Losses
-from device_sdk.spool.files import Place
-from device_sdk.spool.format import LOGS, METRICS, Facts, Priority
+from device_sdk.spool.format import LOGS, METRICS, Facts, Priority, Scan
+from device_sdk.spool.segment import Place, Segment
 
 
 class Record:
@@ -146,3 +146,14 @@ class Queues:
         """Return the smallest spool time of what waits."""
         heads = [q[0].facts.stamp_ns for kind in self._queues for q in kind if q]
         return min(heads, default=None)
+
+
+def records_of(segment: Segment, scanned: Scan | None, now_ns: int) -> list[Record]:
+    """Return the records of a file that an earlier process left, none when it could not be scanned."""
+    records = []
+    for found in scanned.records if scanned is not None else ():
+        facts = found.facts
+        if scanned is not None and scanned.header is None:  # version 1 knew no age: it begins now
+            facts = Facts(facts.kind, facts.priority, facts.windows, facts.stream, facts.size, now_ns)
+        records.append(Record(facts, None, Place(segment, found.offset, found.stored, found.compressed)))
+    return records

@@ -21,9 +21,10 @@ from device_sdk.contract.attributes import LossReason
 from device_sdk.ledger import Losses
 from device_sdk.limits import Limits
 from device_sdk.spool.budget import Budget
-from device_sdk.spool.files import SEGMENT_BYTES, Files, Place, Segment
+from device_sdk.spool.files import SEGMENT_BYTES, Files
 from device_sdk.spool.format import METRICS, Facts, Priority, Scan
-from device_sdk.spool.records import Queues, Record, Reports
+from device_sdk.spool.records import Queues, Record, Reports, records_of
+from device_sdk.spool.segment import Segment
 from device_sdk.spool.upkeep import Upkeep
 
 _LOWEST: Final = (Priority.DISTRIBUTIONS, Priority.HEALTH)
@@ -246,17 +247,24 @@ class Spool:
             self._upkeep.give_up(record, LossReason.SHUTDOWN)
 
     def close(self) -> None:
-        """Finish the open files; records stay on disk for the next start."""
+        """Finish the open files; records stay on disk for the next start. From here on no file is touched.
+
+        Somebody else may hold the directory by the time that an attempt still under way ends.
+        """
         with self._slow, self._lock:
             if self._files is not None:
                 self._files.close()
+                self._let_go_of_files()
 
     def disown(self) -> None:
         """In a forked child: close its copies of the open files and touch nothing else; a lock may be held for ever."""
         if self._files is not None:
             self._files.disown()
-            self._files = None
-            self._upkeep = Upkeep(self._queues, None, self._lock, self._reports)
+            self._let_go_of_files()
+
+    def _let_go_of_files(self) -> None:
+        self._files = None
+        self._upkeep = Upkeep(self._queues, None, self._lock, self._reports)
 
     def _relieve_memory(self) -> None:
         self._spill()
@@ -351,7 +359,7 @@ class Spool:
         files.boot, files.offset_ns = boot, self._offset_ns
         damaged: list[tuple[Segment, list[Record]]] = []
         for segment, scanned in loaded:
-            records = _records_of(segment, scanned, self.now_ns())
+            records = records_of(segment, scanned, self.now_ns())
             if scanned is None or scanned.damaged:
                 self._reports.segments_corrupt(1)
                 self._reports.lost(METRICS, LossReason.CORRUPT, scanned.damaged if scanned is not None else 1)
@@ -388,13 +396,3 @@ class Spool:
         self._spill()
         self._sync()
         files.set_aside(segment)
-
-
-def _records_of(segment: Segment, scanned: Scan | None, now_ns: int) -> list[Record]:
-    records = []
-    for found in scanned.records if scanned is not None else ():
-        facts = found.facts
-        if scanned is not None and scanned.header is None:  # version 1 knew no age: it begins now
-            facts = Facts(facts.kind, facts.priority, facts.windows, facts.stream, facts.size, now_ns)
-        records.append(Record(facts, None, Place(segment, found.offset, found.stored, found.compressed)))
-    return records

@@ -14,10 +14,11 @@ from typing import Final
 
 from device_sdk.contract.attributes import LossReason
 from device_sdk.errors import log_rationed
-from device_sdk.spool.files import Files, Segment
+from device_sdk.spool.files import Files
 from device_sdk.spool.format import METRICS, Facts
 from device_sdk.spool.merge import losses_in, merge_windows
 from device_sdk.spool.records import Queues, Record, Reports
+from device_sdk.spool.segment import Segment
 
 _GROUPS: Final = 8
 """A step of compaction takes together files of at most this part of the spool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -195,6 +196,53 @@ def test_a_disk_that_fills_raises_nothing_and_loses_nothing_that_fits_into_memor
     assert spool.usage()[1] > 50_000
     assert sorted(drain(spool)) == sorted(payloads)
     assert not told.lost
+    spool.close()
+
+
+def test_a_file_that_could_not_be_finished_goes_with_its_last_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "no longer")
+
+    spool = make(tmp_path, limits=Limits(disk_bytes=64 * 1024))
+    payloads = [os.urandom(3000) for _ in range(4)]
+    for payload in payloads:
+        spool.put(METRICS, payload)
+    with monkeypatch.context() as disk:
+        disk.setattr(files, "_sync", broken)
+        spool.settle()
+    assert drain(spool) == payloads
+    spool.settle()
+    assert spool.usage() == (0, 0)
+    spool.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_forked_while_files_are_finished_holds_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(_descriptor: int) -> None:
+        entered.set()
+        assert leave.wait(30)
+
+    spool = make(tmp_path, limits=Limits(disk_bytes=64 * 1024))
+    for _ in range(4):
+        spool.put(METRICS, os.urandom(3000))
+    monkeypatch.setattr(files, "_sync", slow)
+    settling = threading.Thread(target=spool.settle)
+    settling.start()
+    assert entered.wait(30)
+    child = os.fork()
+    if not child:
+        spool.disown()
+        numbers = os.listdir("/proc/self/fd")  # noqa: PTH208
+        os._exit(sum(str(tmp_path) in os.path.realpath(f"/proc/self/fd/{number}") for number in numbers))
+    leave.set()
+    settling.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     spool.close()
 
 
