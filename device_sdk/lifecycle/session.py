@@ -390,6 +390,7 @@ class Session:
     def release(self) -> None:
         """Let go of files and the lock."""
         self.spool.close()
+        self.updates.disown()  # what ends later is judged by the next start: nobody is left to tell
         stop_watching(self.stream.instance_id)
         self.inflight.detach()
         self._accounts.close()

@@ -146,7 +146,7 @@ class UpdateLog:
                 self._save()
 
     def disown(self) -> None:
-        """Leave the file to the parent, in a forked child."""
+        """Leave the file to whoever comes next: the parent of a forked child, the next start after a close."""
         self._lock, self._file, self._pending = SafeLock(), None, []
 
     def _put(self, changed: Pending, among: Iterable[Pending]) -> None:

@@ -130,7 +130,7 @@ class Sender:
                 self._on_progress()
             while not self._empty():
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self._closing:
                     return False
                 lane = next((x for x in self._lanes if self._spool.waiting(x.kind) and not self._rest_s(x)), None)
                 if lane is not None:

@@ -154,6 +154,31 @@ def test_withdrawal_stops_and_discards_what_is_not_sent(tmp_path: Path, clock: M
     assert not sink.requests
 
 
+@pytest.mark.parametrize("status", [200, 0])
+def test_withdrawal_during_an_attempt_to_send_lets_nothing_follow_it(
+    tmp_path: Path, clock: ManualClock, status: int
+) -> None:
+    monitor = made(tmp_path, clock, consent=True)
+    offered = []
+
+    class Withdrawing(MemorySink):
+        def post(self, url: str, *arguments: Any) -> Any:
+            offered.append(url.rsplit("/", 1)[1])
+            monitor.disable()
+            return super().post(url, *arguments)
+
+    connect(monitor, Withdrawing(status))
+    with monitor.measure("m"):
+        pass
+    begun = monitor.update("app", "1", "2")
+    clock.advance(60 * SECOND)
+    monitor.step()
+    monitor.flush(5)
+    begun.succeeded()
+    assert offered == ["logs"]  # what was under way, and no window behind it
+    assert [path.name for path in (tmp_path / "state").rglob("*")] == ["session"]
+
+
 def test_consent_given_again_is_a_new_device_that_knows_nothing_of_before(
     tmp_path: Path, clock: ManualClock, digits: Any
 ) -> None:

@@ -129,6 +129,15 @@ def test_a_model_is_judged_when_it_is_wrapped(bench: Any, tmp_path: Path) -> Non
     assert [name for name, _ in updates(later)] == ["succeeded"]
 
 
+def test_an_update_that_ends_behind_the_close_is_left_to_the_next_start(bench: Any) -> None:
+    world = bench(resource={FIRMWARE: "1"})
+    begun = world.monitor.update("firmware", "1", "2")
+    world.monitor.close(0)
+    begun.succeeded()  # nobody is left to tell it
+    told = updates(bench(resource={FIRMWARE: "2"}))
+    assert [(name, at[a.UPDATE_ID]) for name, at in told if name == "succeeded"] == [("succeeded", begun.id)]
+
+
 def test_an_update_of_this_process_is_not_judged_behind_its_back(bench: Any, tmp_path: Path) -> None:
     world = bench()
     with world.monitor.update("model", "1", "2", name="digits"):
