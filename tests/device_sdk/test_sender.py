@@ -133,7 +133,9 @@ def test_a_header_that_cannot_be_sent_is_an_answer_that_does_not_show_it(collect
     assert "cret" not in answer.error
 
 
-@pytest.mark.parametrize("text", ["soon", "nan", "-5", "", "1e", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["soon", "nan", "-5", "", "1e", "\xff", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"]
+)
 def test_retry_after_that_is_nonsense_is_ignored(text: str) -> None:
     assert _retry_after_s(text) is None
     assert _retry_after_s(None) is None
