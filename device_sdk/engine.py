@@ -250,13 +250,8 @@ class Engine(ExceptionSink):
             if not self._awake():
                 self.abandon()
                 return True
-            with guard("closing the last window"):
-                self.session.tell_own_end()
-                recorded = self.fold() > 0
-                closed = self.step()
-                now, start = self.session.now_ns(), self.session.stream.window_start_ns
-                if now > start or (recorded and not closed):
-                    self._close_window(max(now, start + 1))
+            if not self.session.stream.ending:  # else another thread, or what a signal handler interrupted, closes too
+                self._end_session()
         sent = False
         with guard("sending at close"):
             sent = self.sender.send_all(deadline - time.monotonic(), wait=time.sleep, patient=False)
@@ -265,6 +260,15 @@ class Engine(ExceptionSink):
             self.session.mark_told()
         self.abandon()
         return sent
+
+    def _end_session(self) -> None:
+        with guard("closing the last window"):
+            self.session.tell_own_end()
+            recorded = self.fold() > 0
+            closed = self.step()
+            now, start = self.session.now_ns(), self.session.stream.window_start_ns
+            if now > start or (recorded and not closed):
+                self._close_window(max(now, start + 1))
 
     def abandon(self) -> None:
         """Let go of files, connections and threads without a word: what a dying process does."""

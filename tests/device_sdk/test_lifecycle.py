@@ -15,7 +15,7 @@ from sdk_kit import SECOND, START_NS, attributes_of, points
 
 from device_sdk import ConfigError, Monitor
 from device_sdk.contract import attributes as a
-from device_sdk.testing import ManualClock, kill
+from device_sdk.testing import ManualClock, MemorySink, connect, kill
 
 
 def end_of(world: Any) -> tuple[dict[str, Any], Any, dict[str, Any]]:
@@ -155,6 +155,27 @@ def test_a_death_while_the_end_is_being_sent_is_no_second_end(bench: Any, monkey
     again.window()
     ((at, lost),) = again.named("edge.loss.windows")
     assert (at[a.LOSS_REASON], lost.as_int) == ("shutdown", 1)
+
+
+def test_closing_while_it_is_being_closed_tells_of_one_end(bench: Any) -> None:
+    world = bench()
+    world.window()
+
+    class Interrupted(MemorySink):
+        def post(self, *arguments: Any) -> Any:
+            world.monitor.close(0)  # as a signal handler, or another thread, while the last windows are sent
+            return super().post(*arguments)
+
+    sink = Interrupted()
+    connect(world.monitor, sink)
+    world.clock.advance(SECOND)
+    world.monitor.close(5)
+    after = bench()
+    assert after.monitor.flush()
+    requests = [*sink.metrics(), *after.sink.metrics()]
+    told = [at[a.LOG_RECORD_UID] for name, at in (*sink.events(), *after.sink.events()) if name == "session.end"]
+    assert len(set(told)) == 1  # maybe twice, for nobody was left to note that it arrived
+    assert sum(p.as_int for name, _, p in points(requests) if name == "edge.session.ends") == 1
 
 
 def test_durable_windows_outlive_a_death_and_none_is_reported_lost(bench: Any) -> None:
