@@ -17,7 +17,8 @@ from device_sdk.contract.events import Event, Severity
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.ledger import Ledger
 from device_sdk.lifecycle.accounts import Accounts
-from device_sdk.lifecycle.dead import DeadSession, last_events, read_dead_session
+from device_sdk.lifecycle.aftermath import Aftermath
+from device_sdk.lifecycle.dead import read_dead_session
 from device_sdk.lifecycle.ends import crash_attributes, end_attributes, end_severity, is_crash, priority_of
 from device_sdk.lifecycle.exceptions import chain_of, crash_signature, exception_name
 from device_sdk.lifecycle.fatal import stop_watching, survived_bytes, watch_fatal_signals
@@ -27,14 +28,12 @@ from device_sdk.lifecycle.inflight import Cell, InflightMark, Loading
 from device_sdk.lifecycle.kernel import KernelReader
 from device_sdk.lifecycle.mark import Mark, SessionHeader, Vital
 from device_sdk.lifecycle.resource import resource_of, settings_id
-from device_sdk.lifecycle.saved import saved_of
 from device_sdk.lifecycle.state import Installation, StateDir, open_state, say_unusable
 from device_sdk.lifecycle.updates import UpdateLog
 from device_sdk.points import AttributePairs, EventAttributes
 from device_sdk.privacy import AttributeValue, Gate, allowed_resource
 from device_sdk.reach import Reach
-from device_sdk.sending.otlp import Encoder
-from device_sdk.sending.stream import Emitter, Stream, encode_event
+from device_sdk.sending.stream import Emitter, Stream
 from device_sdk.signals import Signals
 from device_sdk.signals.lane import Lane
 from device_sdk.signals.summaries import CLASSES_MAX
@@ -169,36 +168,8 @@ class Session:
             dead = read_dead_session(self._state, self._boot.boot_id, self._kernel, self._ended_for_update)
         if dead is None:
             return None
-        if not dead.vital.told:
-            with guard("telling of the previous session's end"):
-                self._tell_of(dead)
-        with guard("counting what died with the previous session"):
-            self._count_lost(dead)
+        Aftermath(self._gate, self._ledger, self.spool, self._accounts, self.now_ns).settle(dead)
         return dead.header
-
-    def _count_lost(self, dead: DeadSession) -> None:
-        """Count what a session could not save, also one that told of its own end."""
-        vital, instance_id = dead.vital, dead.header.instance_id
-        safe = vital.last_sequence - vital.unsent_windows
-        saved = saved_of(self.spool, instance_id, safe=safe, last=vital.last_sequence)
-        windows, runs = vital.unsent_windows - saved.windows, dead.lost_runs - saved.runs
-        self._accounts.count_dead(instance_id, max(0, windows), max(0, runs), self.spool)
-
-    def _tell_of(self, dead: DeadSession) -> None:
-        for event, attributes, number, severity in last_events(dead):
-            encoded = encode_event(
-                Encoder(dead.header.resource),
-                event,
-                self._gate.event(event, attributes, self._ledger) or [],
-                instance_id=dead.header.instance_id,
-                session_id=dead.header.session_id,
-                number=number,
-                time_ns=dead.last_sign_ns,
-                observed_ns=self.now_ns(),
-                severity=severity,
-            )
-            self.spool.put(LOGS, encoded, priority=priority_of(event), durable=True)
-        self._ledger.session_ended(dead.reason, expected=dead.reason in EXPECTED_ENDS)
 
     # --- life -------------------------------------------------------------------------------------------------
 
