@@ -112,7 +112,8 @@ def _task_value(golden: Golden, task: Task, answers: Answers) -> float:
     assert labels is not None  # a Golden with a task has labels
     if task.metric != "map":
         output = stacked(answers[task.output])
-        return float("nan") if output is None else _METRICS[task.metric](output, labels)
+        broken = output is None or (output.dtype.kind == "f" and bool(np.isnan(output).any()))
+        return float("nan") if output is None or broken else _METRICS[task.metric](output, labels)
     boxes, scores, classes = (answers.get(name, ()) for name in (task.output, task.scores, task.classes))
     if not len(boxes) == len(scores) == len(classes):
         return float("nan")

@@ -150,6 +150,15 @@ def test_a_waiver_accepts_a_failure_until_its_last_day() -> None:
     assert passed.waiver is None
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "auc"])
+def test_an_answer_that_is_nan_passes_no_task_though_its_argmax_is_the_label(metric: str) -> None:
+    labels = np.array([0, 0, 1, 1])
+    scores = np.array([[np.nan, 1], [np.nan, 1], [0, 1], [0, np.nan]])
+    golden = Golden({"x": np.zeros((4, 1))}, {}, labels, task=Task(metric, 0.4, "y"))
+    (result,) = judge(golden, {"y": [row[None] for row in scores]}, TODAY)
+    assert result.status is CaseStatus.FAIL
+
+
 def test_a_task_metric_below_its_minimum_fails_at_numeric_parity() -> None:
     labels = (PROBABILITIES.argmax(axis=1) + (np.arange(40) < 10)) % 5  # 30 of 40 right
     golden = Golden(
