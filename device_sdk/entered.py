@@ -1,10 +1,15 @@
-"""Which block a ``with`` ends, where one object may be entered by many threads, tasks and generators at once."""
+"""What happens around a block or a call: where it begins, which one ends, and with which error."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
@@ -64,3 +69,44 @@ class Entered(Generic[_T]):
 
 _under_way: ContextVar[tuple[_Block[Any], ...]] = ContextVar("device_sdk_under_way", default=())
 """Blocks of this thread or task, the innermost last."""
+
+
+class Begun(Protocol):
+    """A call under way."""
+
+    def end(self, error: BaseException | None) -> None:
+        """Note that it has ended, and with which exception, None for none."""
+        ...
+
+
+def around(
+    function: Callable[_P, _R], begin: Callable[[tuple[Any, ...], Mapping[str, Any]], Begun]
+) -> Callable[_P, _R]:
+    """Return ``function``, async or not: ``begin`` is given the arguments of every call and returns what is ended."""
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def awaited(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+            call = begin(args, kwargs)
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                call.end(error)
+                raise
+            call.end(None)
+            return result
+
+        return cast("Callable[_P, _R]", awaited)
+
+    @functools.wraps(function)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        call = begin(args, kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            call.end(error)
+            raise
+        call.end(None)
+        return result
+
+    return called

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 from device_sdk.contract.attributes import PipelineStage
-from device_sdk.entered import Entered
+from device_sdk.entered import Entered, around
 from device_sdk.errors import guard
 from device_sdk.runtimes.failures import classify
 from device_sdk.signals.answers import Answers
@@ -108,35 +106,7 @@ class Pipeline:
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return ``function``, every call counted as one answer, without stages."""
-        if inspect.iscoroutinefunction(function):
-            return cast("Callable[_P, _R]", self._answered_coroutine(function))
-
-        @functools.wraps(function)
-        def answered(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            answer = self._begin()
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                answer.end(error)
-                raise
-            answer.end(None)
-            return result
-
-        return answered
-
-    def _answered_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def answered(*args: Any, **kwargs: Any) -> Any:
-            answer = self._begin()
-            try:
-                result = await function(*args, **kwargs)
-            except BaseException as error:
-                answer.end(error)
-                raise
-            answer.end(None)
-            return result
-
-        return answered
+        return around(function, lambda _args, _kwargs: self._begin())
 
     def _begin(self) -> Answer:
         with guard("beginning an answer"):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import operator
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 from device_sdk.contract.attributes import OTHER, Route
-from device_sdk.entered import Entered
+from device_sdk.entered import Entered, around
 from device_sdk.errors import guard, log_rationed, nearest
 from device_sdk.runtimes.failures import classify
 from device_sdk.signals.recorder import Recorder
@@ -105,35 +103,7 @@ class CallableMeasure:
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return ``function``, measured at every call."""
-        if inspect.iscoroutinefunction(function):
-            return cast("Callable[_P, _R]", self._measured_coroutine(function))
-
-        @functools.wraps(function)
-        def measured(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            run = self._run(args, kwargs)
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                run.end(error)
-                raise
-            run.end(None)
-            return result
-
-        return measured
-
-    def _measured_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        async def measured(*args: Any, **kwargs: Any) -> Any:
-            run = self._run(args, kwargs)
-            try:
-                result = await function(*args, **kwargs)
-            except BaseException as error:
-                run.end(error)
-                raise
-            run.end(None)
-            return result
-
-        return measured
+        return around(function, self._run)
 
 
 def told_apart(known: Collection[tuple[str, str]], model: str, version: str) -> tuple[str, str]:
