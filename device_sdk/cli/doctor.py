@@ -91,7 +91,7 @@ def _check_permissions(path: Path, say: Say) -> None:
 
 
 def _say_runtimes(say: Say) -> None:
-    """Say which runtimes this environment has, and what ONNX Runtime can run on."""
+    """Say which runtimes this environment has."""
     found = []
     for module, package in (
         ("onnxruntime", "onnxruntime"),

@@ -26,11 +26,10 @@ from device_sdk.signals.models import ModelRuns
 from device_sdk.signals.outputs import output_captures
 from device_sdk.signals.quick import Quick, quick_way
 from device_sdk.signals.rings import BATCH_ROWS_MAX, NOTHING, Rings
-from device_sdk.signals.sampling import Sampling
+from device_sdk.signals.sampling import IDLE_GAP, Sampling
 
 _PENDING_MAX: Final = 8192
 _PLAIN_MAX: Final = 65_536
-_IDLE_GAP: Final = 1023
 
 
 class Recorder:
@@ -170,11 +169,11 @@ class Recorder:
             if self._planned and (left or not self.rings.mask or sampling.level is SignalLevel.OFF):
                 samples, outputs = _read(adapter, names if sampling.looks else (), feed, result)
                 self._append(elapsed, samples, self._fault(outputs, samples) if sampling.looks else "")
-                left = left - 1 if left else sampling.gap() if self.rings.mask else _IDLE_GAP
+                left = left - 1 if left else sampling.gap() if self.rings.mask else IDLE_GAP
             else:
                 if quick is None or not self._copy_one(quick, end_ns, elapsed, names, feed, result):
                     quick = self._ran(end_ns, elapsed, names, feed, result, adapter)
-                left = sampling.gap() if self.rings.mask else _IDLE_GAP if self._planned else 0
+                left = sampling.gap() if self.rings.mask else IDLE_GAP if self._planned else 0
             if len(self.rings.plain) >= _PLAIN_MAX // 2:
                 self._ask_fold()
                 if len(self.rings.plain) >= _PLAIN_MAX:

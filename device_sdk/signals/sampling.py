@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from device_sdk.contract.attributes import SignalLevel
+from device_sdk.contract.settings import LEVELS
 
 STRIDE_MAX: Final = 1024
 """Largest stride that is chosen; a cheaper one is never needed above 0.1 us a run."""
@@ -23,14 +24,14 @@ COUNTING_NS: Final = 300.0
 LOOK_RUN_NS: Final = 10_000
 """From this run time on (10 us) the first number of every answer is looked at: less than 1 % of the run."""
 _TENSORS_NS: Final = 5_000.0
-_IDLE_GAP: Final = 1023
+IDLE_GAP: Final = 1023
+"""Runs between two looks at whether there is something to copy again."""
 _SMOOTHING: Final = 0.3
-_ORDER: Final = (SignalLevel.OFF, SignalLevel.OUTPUTS, SignalLevel.FULL)
 
 
 def lower_of(one: SignalLevel, other: SignalLevel) -> SignalLevel:
     """Return the level that copies less."""
-    return min(one, other, key=_ORDER.index)
+    return min(one, other, key=LEVELS.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Sampling:
     def gap(self) -> int:
         """Return how many runs to leave out before the next one is copied."""
         if self.level is SignalLevel.OFF:
-            return _IDLE_GAP
+            return IDLE_GAP
         return 0 if self.stride == 1 else int(self._random() * (2 * self.stride - 1))
 
     def answer_broken(self) -> None:
