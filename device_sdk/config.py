@@ -15,7 +15,7 @@ from device_sdk.contract.attributes import BudgetName
 from device_sdk.credentials import read_token, sendable
 from device_sdk.errors import ConfigError, nearest
 from device_sdk.limits import Limits
-from device_sdk.privacy import Policy, require_opendp
+from device_sdk.privacy import Policy, is_text, require_opendp
 from device_sdk.reach import RemotePolicy, policy
 from device_sdk.stated import device_id_of, refuse_wrong_kinds
 
@@ -124,7 +124,7 @@ def resolve(
         durable=mode == "durable",
         timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env), most=_TIMEOUT_S_MAX),
         limits=_limits(env),
-        certificate=env.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None,
+        certificate=_certificate(env),
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
         remote=_remote(env, round(window * 1e9)),
@@ -132,6 +132,15 @@ def resolve(
         privacy=_privacy(env, own, named),
         budgets=_budgets(budgets, env),
     )
+
+
+def _certificate(env: Mapping[str, str]) -> str | None:
+    name = "OTEL_EXPORTER_OTLP_CERTIFICATE"
+    if env.get(name) and not Path(env[name]).is_file():
+        raise ConfigError(
+            f"{name}={env[name]!r}: no such file; name the file of the authority that signed the server's"
+        )
+    return env.get(name) or None
 
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:
@@ -193,7 +202,11 @@ def _refuse_unknown_names(env: Mapping[str, str]) -> None:
 
 def _urls(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, str]:
     own = endpoint if endpoint is not None else env.get(ENV_PREFIX + "ENDPOINT")
-    base = own if own is not None else env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT
+    base = (own if own is not None else env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or DEFAULT_ENDPOINT).strip()
+    if "?" in base or "#" in base:
+        raise ConfigError(
+            "endpoint=***: holds a query or a fragment; give the base address alone, and token= or its file"
+        )
     metrics_url = base.rstrip("/") + "/v1/metrics"
     logs_url = base.rstrip("/") + "/v1/logs"
     if own is None:
@@ -217,6 +230,8 @@ def _check_url(url: str) -> None:
         raise ConfigError(f"endpoint {url!r}: {error}; write it like {DEFAULT_ENDPOINT}") from None
     if "@" in parts.netloc:
         raise ConfigError(_SECRET_IN_URL)
+    if not url.isprintable() or " " in url or not is_text(url) or not parts.path.isascii():
+        raise ConfigError(f"endpoint {url!r}: holds a blank or another character that no address may have")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"endpoint {url!r}: needs http:// or https:// and a host; write it like {DEFAULT_ENDPOINT}")
 

@@ -17,6 +17,7 @@ from device_sdk.contract import metrics as m
 from device_sdk.contract.buckets import FEATURE_ZERO_THRESHOLD, MAX_BUCKETS
 from device_sdk.contract.document import closed_words
 from device_sdk.contract.events import COMMON_KEYS
+from device_sdk.contract.vocabulary import OWN_ERRORS
 
 ERROR: Final = "error"
 NOTE: Final = "note"
@@ -208,6 +209,8 @@ def _point_problems(row: Instrument, values: dict[str, Any], point: Any) -> Rows
     for key, value in values.items():
         if key not in allowed:
             yield ERROR, row.name, f"attribute {key} is not allowed here"
+        elif key == a.ERROR_TYPE and row.name in OWN_ERRORS:
+            continue
         elif key in words and value not in words[key]:
             yield ERROR, row.name, f"{key}={value!r}: known are {', '.join(sorted(words[key]))}"
     if (grid := values.get(a.FEATURE_GRID)) is not None and not _GRID.fullmatch(str(grid)):
@@ -258,7 +261,7 @@ def _event_problems(where: str, record: Any, instance: str, stream: _Stream) -> 
     for key, value in values.items():
         if key not in {*event.attributes, *COMMON_KEYS}:
             yield ERROR, where, f"attribute {key} is not allowed here"
-        elif key in words and value not in words[key]:
+        elif key in words and value not in words[key] and key != a.ERROR_TYPE:  # there it is the updater's own word
             yield ERROR, where, f"{key}={value!r}: known are {', '.join(sorted(words[key]))}"
     uid = _UID.fullmatch(str(values.get(a.LOG_RECORD_UID, "")))
     number = values.get(a.EVENT_SEQUENCE)

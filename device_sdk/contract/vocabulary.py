@@ -33,6 +33,8 @@ _VOCABULARIES: Final[Mapping[str, type[StrEnum]]] = {
     a.UPDATE_TARGET: a.UpdateTarget,
     a.UPDATE_PHASE: a.UpdatePhase,
 }
+OWN_ERRORS: Final = frozenset({"edge.export.size", "edge.selftest.checks"})
+"""Metrics whose ``error.type`` is not the inference vocabulary (an HTTP status, a comparison); in no event it is."""
 WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {key: tuple(str(word) for word in words) for key, words in _VOCABULARIES.items()}
 )

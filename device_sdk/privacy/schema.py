@@ -13,9 +13,8 @@ from typing import Final
 
 from device_sdk.contract import BY_NAME, Instrument, Kind
 from device_sdk.contract import attributes as a
-from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import PrivacyReason
-from device_sdk.contract.vocabulary import WORDS
+from device_sdk.contract.vocabulary import OWN_ERRORS, WORDS
 from device_sdk.points import AttributePairs, ExplicitHistogram, ExponentialHistogram, Value
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -34,8 +33,6 @@ _EITHER: Final = frozenset({a.SETTINGS_VERSION, a.SIGNAL_LEVEL, a.SDK_LEVEL})
 """Keys whose value may be a number or a short text."""
 _INTEGER_MAX: Final = (1 << 63) - 1
 """Largest integer of OTLP: one above would spoil the window that it is in."""
-_OWN_ERRORS: Final = frozenset({m.EXPORT_SIZE.name, m.SELFTEST_CHECKS.name})
-"""Metrics whose ``error.type`` is not the inference vocabulary (an HTTP status, a comparison)."""
 
 
 def series_refusal(instrument: Instrument, attributes: AttributePairs) -> PrivacyReason | None:
@@ -43,7 +40,7 @@ def series_refusal(instrument: Instrument, attributes: AttributePairs) -> Privac
     for key, value in attributes:
         if key not in instrument.attributes:
             return PrivacyReason.UNKNOWN_ATTRIBUTE
-        closed = WORDS.get(key) if not (key == a.ERROR_TYPE and instrument.name in _OWN_ERRORS) else None
+        closed = WORDS.get(key) if not (key == a.ERROR_TYPE and instrument.name in OWN_ERRORS) else None
         reason = _value_refusal(key, value, closed)
         if reason is not None:
             return reason

@@ -65,6 +65,25 @@ def test_a_number_that_no_machine_has_is_refused(name: str) -> None:
         resolve(environ={f"FLEETPULSE_DEVICE_{name}": "1e30"})
 
 
+@pytest.mark.parametrize(
+    "url", ["http://h/?key=s3cret", "http://h#s3cret", "http://a b", "http://h/\xe9", "http://h\x7f"]
+)
+def test_an_endpoint_that_cannot_be_asked_is_refused(url: str) -> None:
+    for given in ({"endpoint": url}, {"environ": {"OTEL_EXPORTER_OTLP_ENDPOINT": url}}):
+        with pytest.raises(ConfigError, match="endpoint") as raised:
+            resolve(**{"environ": {}, **given})  # type: ignore[arg-type]
+        assert "s3cret" not in str(raised.value)
+
+
+def test_a_line_end_after_the_endpoint_is_none_of_it() -> None:
+    assert resolve(environ={"FLEETPULSE_DEVICE_ENDPOINT": "http://h\n"}).metrics_url == "http://h/v1/metrics"
+
+
+def test_a_certificate_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        resolve(environ={"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem")})
+
+
 def test_an_endless_timeout_of_the_exporters_variable_is_bounded() -> None:
     assert resolve(environ={"OTEL_EXPORTER_OTLP_TIMEOUT": "inf"}).timeout_s == 3600
 
@@ -315,5 +334,5 @@ def test_names_made_anew_for_each_run_do_not_grow_in_the_host(bench: Any) -> Non
     engine = world.monitor._engine
     assert runs(world) == 1000
     assert len(world.monitor._measured) <= CALLABLES_MAX + 1
-    assert len(engine._recorders) <= CALLABLES_MAX + 1
+    assert len(engine.models.recorders) <= CALLABLES_MAX + 1
     assert sum(point.as_int for _, point in world.named("edge.output.outcomes")) > 900
