@@ -124,7 +124,7 @@ def resolve(
         durable=mode == "durable",
         timeout_s=_number(env, "TIMEOUT_S", _otel_timeout_s(env), most=_TIMEOUT_S_MAX),
         limits=_limits(env),
-        certificate=_certificate(env),
+        certificate=_certificate(env, metrics_url + logs_url),
         compressed=env.get("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip").lower() != "none",
         overhead_budget=float(budget),
         remote=_remote(env, round(window * 1e9)),
@@ -134,9 +134,9 @@ def resolve(
     )
 
 
-def _certificate(env: Mapping[str, str]) -> str | None:
+def _certificate(env: Mapping[str, str], urls: str) -> str | None:
     name = "OTEL_EXPORTER_OTLP_CERTIFICATE"
-    if env.get(name) and not Path(env[name]).is_file():
+    if env.get(name) and "https:" in urls and not Path(env[name]).is_file():
         raise ConfigError(
             f"{name}={env[name]!r}: no such file; name the file of the authority that signed the server's"
         )

@@ -20,7 +20,7 @@ from typing import Final
 
 from device_sdk.errors import SpoolFormatError, log_rationed
 from device_sdk.reading_files import read_regular
-from device_sdk.spool.format import Facts, Header, Scan, pack_header, pack_record, scan
+from device_sdk.spool.format import Facts, Header, Scan, check_of, pack_header, pack_record, scan
 from device_sdk.spool.segment import Place, Segment
 
 _FILE_BYTES_MAX: Final = 1 << 28
@@ -80,7 +80,7 @@ class Files:
         held.segment.waiting += 1
         self._grow(held.segment, len(whole))
         head = len(whole) - (stored := _stored_bytes(whole))
-        return Place(held.segment, at + head, stored, stored < facts.size)
+        return Place(held.segment, at + head, stored, stored < facts.size, check_of(whole, held.salt))
 
     def _must_end(self, segment: Segment, facts: Facts, offered: bool) -> bool:
         return segment.size >= self._segment_bytes or bool(facts.stream and segment.offered != offered)
@@ -241,7 +241,7 @@ class Files:
         for facts, payload in records:
             whole = pack_record(facts, payload, salt, compress=True)
             head = len(whole) - (stored := _stored_bytes(whole))
-            places.append(Place(merged, merged.size + head, stored, stored < facts.size))
+            places.append(Place(merged, merged.size + head, stored, stored < facts.size, check_of(whole, salt)))
             parts.append(whole)
             merged.size += len(whole)
         merged.waiting = len(records)

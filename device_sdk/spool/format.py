@@ -18,7 +18,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from device_sdk.errors import SpoolFormatError
 from device_sdk.spool.crc32c import crc32c
@@ -76,12 +76,16 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A good record of a file: the payload is the ``stored`` bytes at ``offset``, deflated when ``compressed``."""
+    """A good record of a file: the payload is the ``stored`` bytes at ``offset``, deflated when ``compressed``.
+
+    ``check`` is the checksum of facts and payload, None in version 1.
+    """
 
     facts: Facts
     offset: int
     stored: int
     compressed: bool
+    check: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,19 @@ def pack_record(facts: Facts, payload: bytes, salt: int, *, compress: bool) -> b
         + stored
     )
     return _FRAME.pack(_MARK, len(stored), crc32c(checked) ^ salt) + checked
+
+
+def check_of(whole: bytes, salt: int) -> int:
+    """Return the checksum of facts and payload of a packed record."""
+    return int(_FRAME.unpack_from(whole)[2]) ^ salt
+
+
+def read_stored(file: BinaryIO, offset: int, stored: int, check: int | None) -> bytes:
+    """Return a payload as it is stored, nothing when the file does not hold what was written any more."""
+    facts = 0 if check is None else _FACTS.size
+    file.seek(offset - facts)
+    data = file.read(facts + stored)
+    return data[facts:] if check is None or crc32c(data) == check else b""
 
 
 def unpack(stored: bytes, compressed: bool, size: int) -> bytes | None:
@@ -178,7 +195,7 @@ def _record_at(data: bytes, at: int, salt: int) -> Found | None:
         return None
     kind, priority, flags, windows, stream, size, stamp_ns = _FACTS.unpack_from(data, at + _FRAME.size)
     facts = Facts(kind, min(priority, max(Priority)), windows, stream, size, stamp_ns)
-    return Found(facts, begin, stored, bool(flags & _COMPRESSED)) if kind in (METRICS, LOGS) else None
+    return Found(facts, begin, stored, bool(flags & _COMPRESSED), check ^ salt) if kind in (METRICS, LOGS) else None
 
 
 def _next_good(data: bytes, at: int, salt: int) -> int | None:
@@ -215,7 +232,7 @@ def _scan_v1(data: bytes) -> Scan:
             break
         if zlib.crc32(data[begin : begin + size], kind) == check:
             priority = Priority.CRASH if kind == LOGS else Priority.DISTRIBUTIONS
-            found.append(Found(Facts(kind, priority, int(kind == METRICS), 0, size, 0), begin, size, False))
+            found.append(Found(Facts(kind, priority, int(kind == METRICS), 0, size, 0), begin, size, False, None))
         else:
             damaged += 1
         at = begin + size

@@ -155,5 +155,5 @@ def records_of(segment: Segment, scanned: Scan | None, now_ns: int) -> list[Reco
         facts = found.facts
         if scanned is not None and scanned.header is None:  # version 1 knew no age: it begins now
             facts = Facts(facts.kind, facts.priority, facts.windows, facts.stream, facts.size, now_ns)
-        records.append(Record(facts, None, Place(segment, found.offset, found.stored, found.compressed)))
+        records.append(Record(facts, None, Place(segment, found.offset, found.stored, found.compressed, found.check)))
     return records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from device_sdk.spool.format import unpack
+from device_sdk.spool.format import read_stored, unpack
 
 _RENAMED_UNDER_US: Final = 4
 
@@ -31,6 +31,7 @@ class Place(NamedTuple):
     offset: int
     stored: int
     compressed: bool
+    check: int | None
 
     def read(self, size: int) -> bytes | None:
         """Return the payload of ``size`` bytes, None when the disk cannot give it any more."""
@@ -38,8 +39,7 @@ class Place(NamedTuple):
             path = self.segment.path
             try:
                 with path.open("rb") as file:
-                    file.seek(self.offset)
-                    return unpack(file.read(self.stored), self.compressed, size)
+                    return unpack(read_stored(file, self.offset, self.stored, self.check), self.compressed, size)
             except FileNotFoundError:
                 if self.segment.path == path:
                     return None

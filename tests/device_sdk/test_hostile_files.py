@@ -7,6 +7,7 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sdk_kit import SECOND, START_NS
@@ -133,3 +134,48 @@ def test_a_declaration_that_cannot_be_read_says_so(tmp_path: Path, content: byte
 def test_a_declaration_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
     (tmp_path / "m.signals.toml").write_bytes(b'\xef\xbb\xbfoutput = "logits"\r\nclasses = ["a", "b"]\r\n')
     assert load_signals(tmp_path / "m.signals.toml").output == "logits"
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [_emptied, _flipped, lambda path: path.unlink()], ids=["emptied", "flipped", "gone"])
+@pytest.mark.parametrize("spool", ["memory", "durable"])
+def test_files_that_are_harmed_while_they_wait_are_not_sent_but_counted(
+    tmp_path: Path, spool: Any, harm: Callable[[Path], None]
+) -> None:
+    clock = ManualClock(START_NS)
+    monitor = Monitor(endpoint="http://127.0.0.1:9", clock=clock, state_dir=tmp_path / "state", spool=spool)
+    sink = MemorySink()
+    connect(monitor, sink)
+
+    def work(windows: int) -> None:
+        for _ in range(windows):
+            with monitor.measure("m"):
+                clock.advance(60 * SECOND)
+            assert monitor.step() == 1
+
+    engine = monitor._engine
+    assert engine is not None
+    assert monitor.flush(1)  # the start event
+    work(5)
+    engine.session.spool.to_disk()
+    for path in (tmp_path / "state" / "spool").iterdir():
+        if path.is_file() and path.stat().st_size > 100:
+            harm(path)
+    work(5)
+    assert monitor.flush(2)
+    work(1)
+    assert monitor.flush(2)
+    monitor.close(1)
+    runs = sum(point.count for _, point in sink.points("edge.inference.duration"))
+    lost = {at["edge.loss.reason"]: point.as_int for at, point in sink.points("edge.loss.windows")}
+    assert runs + lost.get("corrupt", 0) == 11
+    assert lost

