@@ -75,8 +75,7 @@ def cached(session: Any) -> bool | None:
 
 def predictor(session: Any) -> Predict:
     """Return what runs a model (or a queue's, or a request's) once, unmeasured, on a request of its own."""
-    if hasattr(session, "wait_all"):
-        session = session[0]
+    session = session[0] if hasattr(session, "wait_all") else session
     compiled = session if hasattr(session, "create_infer_request") else session.get_compiled_model()
     request = compiled.create_infer_request()
     names, told = _names(compiled.inputs, "input"), _names(compiled.outputs, "output")
@@ -190,7 +189,7 @@ def _request_kind(base: Any, probe: Probe, run: Callable[..., Any]) -> Any:
             return run(None, _Feed(self, inputs, probe), lambda: infer(inputs, *args, **kwargs)).whole
 
         def start_async(self, inputs: Any = None, *args: Any, **kwargs: Any) -> None:
-            self._flight.landed(self)  # a run that nobody waited for
+            self._flight.abandoned(self, super().wait_for)
             self._flight.started(_Feed(self, inputs, probe))
             with self._flight.watching(self):
                 super().start_async(inputs, *args, **kwargs)
@@ -237,6 +236,14 @@ class _Flight:
             else:
                 self._probe.ran(_latency_ns(request), None, feed, _Outputs(request, self._probe))
 
+    def abandoned(self, request: Any, wait_for: Callable[[int], bool]) -> None:
+        """Record a run that nobody waited for; one that is not over has no latency and no outputs yet."""
+        try:
+            if self._under_way and wait_for(0):
+                self.landed(request)
+        except Exception as error:  # noqa: BLE001 - how the earlier run ended is no reason for the next not to start
+            self.landed(request, error)
+
     @contextlib.contextmanager
     def watching(self, request: Any) -> Iterator[None]:
         """Record what the runtime raises inside as the end of the run."""
@@ -252,8 +259,7 @@ def _called_back(request: Any, flight: _Flight, callback: Callable[[Any], Any]) 
     mine = weakref.ref(request)
 
     def called_back(data: Any) -> None:
-        alive = mine()
-        if alive is not None:
+        if (alive := mine()) is not None:
             flight.landed(alive)
         callback(data)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import openvino
+import openvino.opset13 as opset
 import pytest
 from sdk_kit import classifier
 
@@ -171,6 +172,25 @@ def test_failures_arrive_unchanged_and_are_counted(bench: Any, compiled: Any, fe
     assert str(ours.value) == str(bare.value)
     world.window()
     assert samples(world) == {word: 1}
+
+
+def test_a_request_that_is_busy_refuses_and_the_run_under_way_keeps_its_time(bench: Any) -> None:
+    given = opset.parameter([1, 512, 512], np.float32, name="x")
+    node: Any = given
+    for _ in range(20):
+        node = opset.matmul(node, opset.constant(np.full((1, 512, 512), 0.001, np.float32)), False, False)
+    slow = openvino.Core().compile_model(openvino.Model([opset.result(node)], [given], "slow"), "CPU")
+    world = bench()
+    request = world.monitor.wrap(slow, "slow", "1").create_infer_request()
+    x = np.ones((1, 512, 512), np.float32)
+    request.start_async({0: x})
+    with pytest.raises(RuntimeError, match="busy"):
+        request.start_async({0: x})
+    request.wait()
+    world.window()
+    assert samples(world) == {None: 1, "_OTHER": 1}
+    (took,) = [p.min for at, p in world.named("edge.inference.duration") if a.ERROR_TYPE not in at]
+    assert took > 0.001
 
 
 def test_a_single_request_can_be_wrapped(bench: Any, compiled: Any) -> None:
