@@ -113,6 +113,8 @@ class NvidiaReader:
     def sample(self, now_ns: int, elapsed_ns: int | None, board: Board) -> None:  # noqa: ARG002
         """Ask every GPU."""
         board.accelerator_throttles = frozenset()
+        self._memory = [None] * len(self._gpus)
+        self._celsius = self._watts = None  # of a GPU that sleeps nothing is known
         if any(self._tree.text(path + "runtime_status") == "suspended" for path in self._power):
             return
         if self._wanted:

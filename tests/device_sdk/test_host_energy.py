@@ -473,6 +473,12 @@ class TestNvidia:
         pc.set({"sys/bus/pci/devices/0000:01:00.0/power/runtime_status": "active"})
         reader.sample(SECOND, SECOND, Board())
         assert library.calls == 2
+        reader.emit(Points())
+        pc.set({"sys/bus/pci/devices/0000:01:00.0/power/runtime_status": "suspended"})
+        reader.sample(2 * SECOND, SECOND, Board())
+        told = Points()
+        reader.emit(told)  # how warm it was before is not how warm it is
+        assert not {"hw.temperature", "hw.power", "hw.gpu.memory.usage"} & set(told.by_metric)
 
     @pytest.mark.parametrize("library", [object(), None])
     def test_a_driver_without_its_library_and_a_library_of_others_say_nothing(
