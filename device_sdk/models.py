@@ -50,7 +50,7 @@ class Models:
         self._runs: dict[AttributePairs, ModelRuns] = {}
         self._inputs: dict[tuple[str, str], ModelInputs] = {}
         self.recorders: list[Recorder] = []
-        self.answers = AnswerBook()
+        self.answers = AnswerBook(wake)
         self.loads = Loads()
         self._startup = Startup(clock, first_of_boot=session.first_of_boot)
 

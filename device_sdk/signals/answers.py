@@ -29,9 +29,10 @@ _SAMPLES_MAX: Final = 1 << 40
 class Answers:
     """Answers of one model and version. Callers' threads append, one thread at a time folds; every append is atomic."""
 
-    def __init__(self, model: str, version: str, on_full: Callable[[Answers], None]) -> None:
+    def __init__(self, model: str, version: str, on_full: Callable[[Answers], None], wake: Callable[[], None]) -> None:
         self.identity: AttributePairs = ((a.MODEL_NAME, model), (a.MODEL_VERSION, version))
         self._on_full = on_full
+        self._wake = wake
         self._stages: list[tuple[PipelineStage, str, int]] = []
         self._labelled: list[tuple[AttributePairs, int]] = []
         self._durations: dict[tuple[PipelineStage, str], DurationHistogram] = {}
@@ -40,15 +41,20 @@ class Answers:
     def took(self, stage: PipelineStage, error: str, elapsed_ns: int) -> None:
         """Add the time of a stage, with the type of the error that ended it ('' for none)."""
         self._stages.append((stage, error, elapsed_ns))
-        if len(self._stages) >= _WAITING_MAX:
-            self._on_full(self)
+        self._make_room(len(self._stages))
 
     def labelled(self, run: AttributePairs, output: str, correct: bool, samples: int) -> None:
         """Add answers of a run that turned out right or wrong."""
         named = (*run, (a.OUTPUT_NAME, output)) if output else run
         word = Outcome.CORRECT if correct else Outcome.INCORRECT
         self._labelled.append(((*named, (a.OUTPUT_OUTCOME, str(word))), samples))
-        if len(self._labelled) >= _WAITING_MAX:
+        self._make_room(len(self._labelled))
+
+    def _make_room(self, waiting: int) -> None:
+        """Ask for the fold in time; only when that does not come, the caller's thread has to do it."""
+        if waiting == _WAITING_MAX // 2:
+            self._wake()
+        elif waiting >= _WAITING_MAX:
             self._on_full(self)
 
     def backlog(self) -> int:
@@ -93,7 +99,8 @@ class Answers:
 class AnswerBook:
     """Answers of all models of a process, at most 16 told apart; any thread may call."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        self._wake = wake
         self._lock = SafeLock()
         self._by_model: dict[tuple[str, str], Answers] = {}
         self._measured: dict[tuple[str, str], ModelRuns] = {}
@@ -113,7 +120,7 @@ class AnswerBook:
         if known is None:
             with self._lock:
                 key = key if len(self._by_model) < _MODELS_MAX or key in self._by_model else (a.OTHER, a.OTHER)
-                known = self._by_model.setdefault(key, Answers(*key, self._fold_one))
+                known = self._by_model.setdefault(key, Answers(*key, self._fold_one, self._wake))
         return known
 
     def label(self, model: str, version: str | None, output: str | None, *, correct: bool, samples: int) -> None:

@@ -18,7 +18,9 @@ from sdk_kit import SECOND, Bench, attributes_of
 
 from device_sdk import ConfigError, ModelNameError, Monitor, Signals
 from device_sdk.contract import attributes as a
+from device_sdk.contract.attributes import PipelineStage
 from device_sdk.contract.metrics import BY_NAME
+from device_sdk.signals.answers import AnswerBook
 
 MS = 1_000_000
 
@@ -194,6 +196,15 @@ def test_more_answers_than_fit_are_folded_on_the_way(bench: Any) -> None:
     assert world.monitor._engine.models.answers.backlog() < 8192
     world.window()
     assert stages(world)["total", ""][0] == 10_000
+
+
+def test_the_fold_is_asked_for_before_callers_have_to_do_it() -> None:
+    woken: list[int] = []
+    book = AnswerBook(lambda: woken.append(book.backlog()))
+    answers = book.of("digits", "1")
+    for _ in range(8191):
+        answers.took(PipelineStage.TOTAL, "", 1)
+    assert (woken, book.backlog()) == ([4096], 8191)
 
 
 def test_the_version_is_that_of_the_model_wrapped_last(bench: Any, digits: Any) -> None:
