@@ -293,12 +293,13 @@ class Engine(ExceptionSink):
         self._workers = self._new_workers()
         self._dormant = True
         self.meters = Meters(self.config, self.clock)
+        self.session.restart_in_child(self._ledger)  # first: whatever goes wrong below, the files stay the parent's
         self.models.restart_in_child(self._ledger)
         for emit in self._model_emitters():
-            emit(Points())
+            with guard("forgetting what the parent counted"):  # a thread of the parent's may have been halfway through
+                emit(Points())
         self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not self.clock.manual)
         self.remote.disown()
-        self.session.restart_in_child(self._ledger)
         self.sender = self._new_sender()
         self.host = Host(self.config, self.clock, machine=False)
         if not self.closed:

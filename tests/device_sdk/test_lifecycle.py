@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +422,44 @@ def test_an_exit_is_told_at_exit_with_all_that_was_measured(collector: Any, tmp_
     assert next(p.as_int for n, _, p in found if n == "process.memory.usage") > 1_000_000
 
 
+def samples_by_stream(collector: Any) -> Collection[int]:
+    counts: Counter[str] = Counter()
+    for request in collector.metrics():
+        for window in request.resource_metrics:
+            stream = attributes_of(window.resource.attributes)[a.SERVICE_INSTANCE_ID]
+            for metric in window.scope_metrics[0].metrics:
+                if metric.name == "edge.inference.samples":
+                    counts[stream] += metric.sum.data_points[0].as_int
+    return counts.values()
+
+
+def test_a_fault_while_a_child_starts_over_leaves_it_nothing_of_the_parents(collector: Any, tmp_path: Path) -> None:
+    tail = textwrap.dedent(
+        """
+        import logging, os
+        logging.disable(logging.CRITICAL)
+        answers = monitor._engine.models.answers
+        def broken(_points): raise ValueError("halfway through a fold")
+        answers.emit = broken
+        child = os.fork()
+        del answers.emit
+        for _ in range(3 if child else 2):
+            with monitor.measure("m"):
+                pass
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+        else:
+            held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+            assert not [path for path in held if "/spool/" in path], held
+        assert monitor.close(30)
+        """
+    )
+    process = run_program(tail, collector.url, str(tmp_path / "state"), "memory")
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert sorted(samples_by_stream(collector)) == [2, 4]
+
+
 def test_a_forked_child_is_a_stream_of_its_own(collector: Any, tmp_path: Path) -> None:
     tail = textwrap.dedent(
         """
@@ -441,14 +481,7 @@ def test_a_forked_child_is_a_stream_of_its_own(collector: Any, tmp_path: Path) -
     process = run_program(tail, collector.url, str(tmp_path / "state"), "memory")
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
-    counts: dict[str, int] = {}
-    for request in collector.metrics():
-        for window in request.resource_metrics:
-            stream = attributes_of(window.resource.attributes)[a.SERVICE_INSTANCE_ID]
-            for metric in window.scope_metrics[0].metrics:
-                if metric.name == "edge.inference.samples":
-                    counts[stream] = counts.get(stream, 0) + metric.sum.data_points[0].as_int
-    assert sorted(counts.values()) == [2, 4]
+    assert sorted(samples_by_stream(collector)) == [2, 4]
 
 
 def test_a_forked_child_that_ends_at_once_still_delivers(collector: Any, tmp_path: Path) -> None:
@@ -470,14 +503,7 @@ def test_a_forked_child_that_ends_at_once_still_delivers(collector: Any, tmp_pat
     process = run_program(tail, collector.url, str(tmp_path / "state"), "memory")
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
-    samples = [
-        metric.sum.data_points[0].as_int
-        for request in collector.metrics()
-        for window in request.resource_metrics
-        for metric in window.scope_metrics[0].metrics
-        if metric.name == "edge.inference.samples"
-    ]
-    assert sorted(samples) == [1, 5]
+    assert sorted(samples_by_stream(collector)) == [1, 5]
 
 
 def test_sigterm_keeps_the_hosts_handler(tmp_path: Path) -> None:
