@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from privacy_kit import Account
 from sdk_kit import START_NS
 
 from device_sdk import Feature, ModelNameError, Signals, SignalsError
 from device_sdk.contract import BY_NAME, INSTRUMENTS, Kind
 from device_sdk.contract import attributes as a
 from device_sdk.contract import events as e
-from device_sdk.contract.attributes import LossReason
 from device_sdk.contract.buckets import downscaled
 from device_sdk.contract.events import Event, Severity
 from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Points, Side, Value
@@ -30,18 +29,6 @@ from device_sdk.signals.recorder import Recorder
 
 MODEL = ((a.MODEL_NAME, "m"), (a.MODEL_VERSION, "1"))
 RUN = (*MODEL, (a.RUNTIME_NAME, "callable"))
-
-
-class Account:
-    def __init__(self) -> None:
-        self.refusals: Counter[str] = Counter()
-        self.losses: Counter[str] = Counter()
-
-    def refused(self, reason: str, count: int) -> None:
-        self.refusals[reason] += count
-
-    def measurements_lost(self, reason: LossReason, count: int) -> None:
-        self.losses[str(reason)] += count
 
 
 def through(metric: str, value: Value, attributes: Any = (), gate: Gate | None = None) -> tuple[Points, Account]:

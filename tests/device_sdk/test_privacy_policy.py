@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from privacy_kit import Account
 
 from device_sdk import ConfigError, Feature, Signals
 from device_sdk.config import resolve
 from device_sdk.contract import attributes as a
-from device_sdk.contract.attributes import LossReason
 from device_sdk.contract.buckets import U1_BOUNDS
 from device_sdk.points import ExplicitHistogram, ExponentialHistogram, Points, Side
 from device_sdk.privacy import Policy
@@ -138,18 +138,6 @@ def test_thinning_is_fair_to_every_observation() -> None:
     for mean, size in zip(total / draws, cells, strict=True):
         variance = 250 * (size / 1000) * (1 - size / 1000) * (750 / 999)  # hypergeometric
         assert abs(mean - size / 4) <= 5 * math.sqrt(variance / draws)
-
-
-class Account:
-    def __init__(self) -> None:
-        self.refusals: Counter[str] = Counter()
-        self.losses: Counter[str] = Counter()
-
-    def refused(self, reason: str, count: int) -> None:
-        self.refusals[reason] += count
-
-    def measurements_lost(self, reason: LossReason, count: int) -> None:
-        self.losses[str(reason)] += count
 
 
 @given(st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3), min_size=1, max_size=8), st.integers(2, 30))

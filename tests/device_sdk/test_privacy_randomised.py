@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from privacy_kit import Account
 from sdk_kit import SECOND
 
 from device_sdk import ConfigError, Feature, Signals
 from device_sdk.config import resolve
 from device_sdk.contract import attributes as a
-from device_sdk.contract.attributes import LossReason
 from device_sdk.contract.buckets import RANDOMISED_FIRST, RANDOMISED_LAST, U1_BOUNDS, lower_bound
 from device_sdk.points import ExponentialHistogram, Points, Side
 from device_sdk.privacy.budget import EpsilonLedger
@@ -32,18 +32,6 @@ RANDOMISED = {
     "edge.output.predictions": 11, "edge.input.value": 19, "edge.input.observations": 7,
 }  # fmt: skip
 """Distributions of these signals, and how many categories each has."""
-
-
-class Account:
-    def __init__(self) -> None:
-        self.refusals: Counter[str] = Counter()
-        self.losses: Counter[str] = Counter()
-
-    def refused(self, reason: str, count: int) -> None:
-        self.refusals[reason] += count
-
-    def measurements_lost(self, reason: LossReason, count: int) -> None:
-        self.losses[str(reason)] += count
 
 
 @pytest.mark.parametrize(
