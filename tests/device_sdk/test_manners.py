@@ -222,7 +222,7 @@ def test_monitors_that_come_and_go_leave_nothing_behind(collector: Any, tmp_path
     def once():
         monitor = Monitor(endpoint=sys.argv[1], state_dir=sys.argv[2] + "x", window_s=3600)
         with monitor.measure("m"): pass
-        assert monitor.close()
+        assert monitor.close(30)
     once()
     first = held()
     for _ in range(20): once()
