@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from device_sdk.sending.http import request_bytes
 from device_sdk.sending.transport import Answer, HttpTransport
 
+TLS = Path(__file__).parent / "tls"
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -21,12 +24,16 @@ CHUNKS = b"3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nT: u\r\n\r\n"
 class Server:
     """Answers each request with the next of some bytes, in pieces, and may hang up after it."""
 
-    def __init__(self, *answers: bytes, piece: int = 1 << 20, hang_up: bool = False) -> None:
+    def __init__(self, *answers: bytes, piece: int = 1 << 20, hang_up: bool = False, tls: bool = False) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._answers, self._piece, self._hang_up = list(answers), piece, hang_up
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/metrics"
+        self._tls = None
+        if tls:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(TLS / "server.pem")
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}/v1/metrics"
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -36,8 +43,12 @@ class Server:
                 connection, _ = self._listener.accept()
                 self.connections += 1
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with connection:
-                    self._answer(connection)
+                with contextlib.suppress(ssl.SSLError), connection:
+                    if self._tls is None:
+                        self._answer(connection)
+                        continue
+                    with self._tls.wrap_socket(connection, server_side=True) as sealed:
+                        self._answer(sealed)
 
     def _answer(self, connection: socket.socket) -> None:
         while self._answers and (request := connection.recv(65536)):
@@ -159,3 +170,21 @@ def test_a_request_that_would_say_something_else_is_refused(target: str, headers
 
 def test_a_name_in_another_script_is_sent_as_its_ascii_form() -> None:
     assert b"\r\nHost: xn--bcher-kva.example:4318\r\n" in request_bytes("GET", "b\xfccher.example:4318", "/", {}, None)
+
+
+def test_tls_goes_to_whom_the_certificate_names_and_to_nobody_else() -> None:
+    body = b"x"
+    server = Server(*[OK + b"Content-Length: 2\r\n\r\nok"], tls=True)
+    trusting = HttpTransport(certificate=str(TLS / "certificate.pem"))
+    wary = HttpTransport()
+    try:
+        refused = wary.post(server.url, body, {}, 5)
+        answer = trusting.post(server.url, body, {}, 5)
+    finally:
+        wary.close()
+        trusting.close()
+        server.close()
+    assert (answer.status, answer.body) == (200, b"ok")
+    assert refused.status == 0
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.error
+    assert server.connections == 2
