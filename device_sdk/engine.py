@@ -295,7 +295,7 @@ class Engine(ExceptionSink):
         self.meters = Meters(self.config, self.clock)
         self.session.restart_in_child(self._ledger)  # first: whatever goes wrong below, the files stay the parent's
         self.models.restart_in_child(self._ledger)
-        for emit in self._model_emitters():
+        for emit in self.models.emitters():
             with guard("forgetting what the parent counted"):  # a thread of the parent's may have been halfway through
                 emit(Points())
         self.selftests = Selftests(self.emit_event, self.session.now_ns, threaded=not self.clock.manual)

@@ -438,9 +438,15 @@ def test_a_fault_while_a_child_starts_over_leaves_it_nothing_of_the_parents(coll
         """
         import logging, os
         logging.disable(logging.CRITICAL)
-        answers = monitor._engine.models.answers
-        def broken(_points): raise ValueError("halfway through a fold")
-        answers.emit = broken
+        parent, answers, host = os.getpid(), monitor._engine.models.answers, monitor._engine.host
+        answers_emit, host_emit = answers.emit, host.emit
+        def broken(points):
+            if os.getpid() != parent: raise ValueError("halfway through a fold")
+            answers_emit(points)
+        def waiting(points):  # for a lock that a thread of the parent's holds
+            if os.getpid() != parent: os._exit(9)
+            host_emit(points)
+        answers.emit, host.emit = broken, waiting
         child = os.fork()
         del answers.emit
         for _ in range(3 if child else 2):
