@@ -23,6 +23,7 @@ from typing import Any, Final
 from device_sdk.clock import Clock
 from device_sdk.errors import StateDirError, log_rationed
 from device_sdk.reading_files import read_regular
+from device_sdk.writing_files import replace_file
 
 _JSON_BYTES_MAX: Final = 1 << 22
 _SESSION_FILE: Final = "session"
@@ -199,13 +200,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def write_json(file: Path, data: dict[str, Any]) -> None:
-    """Write through a temporary file and a rename, so that a reader sees the old or the new one."""
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("w") as stream:
-        json.dump(data, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+    """Put an object in the place of what a JSON file holds."""
+    replace_file(file, json.dumps(data).encode())
 
 
 def _read_at(descriptor: int) -> bytes:

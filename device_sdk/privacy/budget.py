@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from device_sdk.errors import log_rationed
 from device_sdk.reading_files import read_regular
+from device_sdk.writing_files import replace_file
 
 _FILE_BYTES_MAX: Final = 1 << 16
 PERIOD_NS: Final = 24 * 3600 * 1_000_000_000
@@ -92,13 +92,8 @@ class EpsilonLedger:
     def _write(self, page: _Page) -> bool:
         if self._file is None:
             return False
-        temporary = self._file.with_suffix(".tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                json.dump({"start_ns": page.start_ns, "spent": page.spent}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self._file)
+            replace_file(self._file, json.dumps({"start_ns": page.start_ns, "spent": page.spent}).encode())
         except OSError as error:
             log_rationed(
                 logging.WARNING, "privacy ledger %s: %s: nothing randomised is sent", self._file, error.strerror

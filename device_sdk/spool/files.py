@@ -22,6 +22,7 @@ from device_sdk.errors import SpoolFormatError, log_rationed
 from device_sdk.reading_files import read_regular
 from device_sdk.spool.format import Facts, Header, Scan, check_of, pack_header, pack_record, scan
 from device_sdk.spool.segment import Place, Segment
+from device_sdk.writing_files import replace_file, sync_names
 
 _FILE_BYTES_MAX: Final = 1 << 28
 SEGMENT_BYTES: Final = 256 * 1024
@@ -187,7 +188,7 @@ class Files:
             except OSError as error:
                 failure = error
         if names or full:
-            _sync_directory(self.directory)
+            sync_names(self.directory)
         if failure is not None:
             raise failure
         return vanished
@@ -222,7 +223,7 @@ class Files:
                 self._rename(segment, ".out")
                 renamed = True
         if renamed:
-            _sync_directory(self.directory)
+            sync_names(self.directory)
 
     def _rename(self, segment: Segment, suffix: str) -> None:
         target = segment.path.with_suffix(suffix)
@@ -245,14 +246,8 @@ class Files:
             parts.append(whole)
             merged.size += len(whole)
         merged.waiting = len(records)
-        temporary = first.path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(b"".join(parts))
-            file.flush()
-            os.fsync(file.fileno())
+        replace_file(first.path, b"".join(parts))
         self.written += merged.size
-        temporary.replace(first.path)
-        _sync_directory(self.directory)
         return merged, places
 
     def swap(self, run: Sequence[Segment], merged: Segment) -> None:
@@ -354,14 +349,3 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
     else:
         os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make names durable where directories can be opened (POSIX)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

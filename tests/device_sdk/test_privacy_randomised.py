@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -187,6 +188,13 @@ def test_the_ledger_is_on_disk_before_anything_leaves(bench: Any, digits: Any, t
     run(world, digits, 9)
     assert not world.sink.requests
     assert json.loads((tmp_path / "state" / "privacy.json").read_text())["spent"] == pytest.approx(8.0)
+
+
+def test_what_is_spent_is_on_the_medium_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, synced = EpsilonLedger(tmp_path, 1.0, Hands()), []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    assert ledger.spend(0.1)
+    assert synced == [(tmp_path / "privacy.json").stat().st_ino, tmp_path.stat().st_ino]
 
 
 # --- category sets ----------------------------------------------------------------------------------------------------
