@@ -163,7 +163,9 @@ class Attacher:
                 request = replace(request, runtime=session_of.NAME)
             cached = known.cached(made) if known is not None else None
             load = Load("", "", request.runtime, label.requested, stage, elapsed_ns, cached=cached)
-            self.engine.models.loads.add(_titled(load, label))
+            self.engine.models.loads.add(
+                _titled(load, label, "" if session_of is None else session_of.version_of(made))
+            )
         return made, None if session_of is None else replace(said, label=label)
 
 
@@ -180,10 +182,10 @@ def _place(engine: Engine, probe: Probe, facts: Facts) -> None:
     engine.emit_event(e.MODEL_LOADED, told, severity=Severity.WARN if elsewhere else None)
 
 
-def _titled(load: Load, label: Label) -> Load:
+def _titled(load: Load, label: Label, declared_version: str = "") -> Load:
     """Return the load with the model's name and version, as far as they can be known."""
     try:
-        model, version, _ = name_of(label.path, label)
+        model, version, _ = name_of(label.path, label, declared_version)
     except ModelNameError:  # the file that could not be loaded could not be read for its hash either
         model, version = label.model or Path(label.path or "unknown").stem, label.version or "unknown"
     return replace(load, model=model, version=version)

@@ -7,6 +7,7 @@ they are asked.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import sys
@@ -190,6 +191,10 @@ class Runtime(Protocol):
         """Return what a call is about to load when it is one of this runtime's, else None."""
         ...
 
+    def version_of(self, session: Any) -> str:
+        """Return the version that a session's model declares, '' for none."""
+        ...
+
     def cached(self, session: Any) -> bool | None:
         """Say whether a loaded session came from the runtime's cache of compiled models, None where it cannot know."""
         ...
@@ -267,11 +272,19 @@ def name_of(path: str | None, label: Label, declared_version: str = "") -> tuple
     model, version = label.model or Path(path or "").stem, label.version or declared_version
     if version:
         return model, version, ""
-    digest = hashlib.sha256()
     try:
-        with Path(path or "").open("rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
+        facts = Path(path or "").stat()
+        digest = _sha256(path or "", facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise ModelNameError(f"model file {path}: {error.strerror}; pass version= to wrap()") from None
-    return model, digest.hexdigest()[:8], digest.hexdigest()
+    return model, digest[:8], digest
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256(path: str, _size: int, _changed_ns: int) -> str:
+    """Return a file's SHA-256; of a gigabyte it takes a second, so once for loading and wrapping together."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

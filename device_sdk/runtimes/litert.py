@@ -81,6 +81,11 @@ def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     return Request(NAME, LoadStage.CREATE, path, tuple(map(_delegate_name, delegates)), kwargs)
 
 
+def version_of(session: Any) -> str:  # noqa: ARG001 - part of the interface
+    """Return '': these models declare none."""
+    return ""
+
+
 def cached(session: Any) -> bool | None:  # noqa: ARG001 - part of the interface
     """Return None: the runtime does not say."""
     return None

@@ -111,6 +111,14 @@ def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     return Request(NAME, LoadStage.CREATE, path_in(argument(args, kwargs, 0, "path_or_bytes")), requested, more)
 
 
+def version_of(session: Any) -> str:
+    """Return the version in the model's metadata, '' for a converter's 0 or int64 maximum."""
+    with guard("reading the model's metadata"):
+        declared = int(session.get_modelmeta().version)
+        return "" if declared in (0, _INT64_MAX) else str(declared)
+    return ""
+
+
 def cached(session: Any) -> bool | None:  # noqa: ARG001 - part of the interface
     """Return None: the runtime does not say."""
     return None
@@ -119,7 +127,7 @@ def cached(session: Any) -> bool | None:  # noqa: ARG001 - part of the interface
 def facts_of(session: Any, label: Label) -> Facts:
     """Return what a session says about itself."""
     path = getattr(session, "_model_path", None)
-    model, version, digest = name_of(str(path) if path else None, label, _declared_version(session))
+    model, version, digest = name_of(str(path) if path else None, label, version_of(session))
     inputs, outputs = session.get_inputs(), session.get_outputs()
     first_axis = inputs[0].shape[0] if inputs and inputs[0].shape else None
     providers = _providers(session)
@@ -167,14 +175,6 @@ def _providers(session: Any) -> tuple[str, ...]:
     with guard("reading the session's providers"):
         return tuple(str(name) for name in session.get_providers())
     return ()
-
-
-def _declared_version(session: Any) -> str:
-    """Return the version in the model's metadata, '' for a converter's 0 or int64 maximum."""
-    with guard("reading the model's metadata"):
-        declared = int(session.get_modelmeta().version)
-        return "" if declared in (0, _INT64_MAX) else str(declared)
-    return ""
 
 
 def _all_outputs(session: Any, facts: Facts) -> list[str] | None:

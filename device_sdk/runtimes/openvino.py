@@ -10,7 +10,7 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from device_sdk.contract.attributes import LoadStage
 from device_sdk.errors import guard
@@ -63,12 +63,15 @@ def request(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     return Request(NAME, stage, path, (device,), kwargs)
 
 
+def version_of(session: Any) -> str:  # noqa: ARG001 - part of the interface
+    """Return '': these models declare none."""
+    return ""
+
+
 def cached(session: Any) -> bool | None:
     """Say whether the runtime took a compiled model from its cache; not every device tells."""
-    if not hasattr(session, "get_property"):
-        return None
     with guard("reading whether the model was cached"):
-        if "LOADED_FROM_CACHE" in session.get_property("SUPPORTED_PROPERTIES"):
+        if hasattr(session, "get_property") and "LOADED_FROM_CACHE" in session.get_property("SUPPORTED_PROPERTIES"):
             return bool(session.get_property("LOADED_FROM_CACHE"))
     return None
 
@@ -334,14 +337,11 @@ def _passed(inputs: Any, at: int, name: str) -> Any:
     return inputs if at == 0 else None
 
 
-class _Job:
+class _Job(NamedTuple):
     """What a queue carries along with one run."""
 
-    __slots__ = ("feed", "userdata")
-
-    def __init__(self, feed: Any, userdata: Any) -> None:
-        self.feed = feed
-        self.userdata = userdata
+    feed: Any
+    userdata: Any
 
 
 class MeasuredQueue(MeasuredProxy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from device_sdk import ConfigError, ModelNameError, Monitor
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import StartupFrom
 from device_sdk.host.startup import BOOT_MAX_NS, STARTUP_MAX_NS, Startup, process_started_ns
-from device_sdk.runtimes.adapter import sample_bytes
+from device_sdk.runtimes.adapter import _sha256, sample_bytes
 from device_sdk.runtimes.loading import LOADS_MAX
 from device_sdk.runtimes.placement import fell_back, placed, preferred
 from device_sdk.testing import ManualClock
@@ -32,6 +33,7 @@ from device_sdk.testing import ManualClock
 CPU = ["CPUExecutionProvider"]
 AZURE = ["AzureExecutionProvider", *CPU]  # a provider that every build has and that takes no node of these models
 WARN = 13
+SAME_VERSION = ("edge.model.load.duration", "edge.inference.duration")
 
 
 def rows(n: int, columns: int = 64) -> Any:
@@ -55,6 +57,21 @@ def loaded(world: Any) -> Any:
     """Return (attributes, severity) of the one edge.model.loaded event."""
     ((_, attributes, (record, _)),) = [event for event in world.events() if event[0] == "edge.model.loaded"]
     return attributes, record.severity_number
+
+
+@pytest.mark.parametrize("version", [0, 7])
+def test_a_load_has_the_version_of_its_runs_and_the_file_is_hashed_once(
+    bench: Any, tmp_path: Path, version: int
+) -> None:
+    world = bench()
+    path = classifier(tmp_path / "m.onnx", version=version)
+    hashed = _sha256.cache_info().misses
+    session = world.monitor.load(onnxruntime.InferenceSession, str(path), providers=CPU)
+    assert _sha256.cache_info().misses - hashed == (version == 0)
+    session.run(None, {"x": rows(1)})
+    world.window()
+    told = {name: at[a.MODEL_VERSION] for name, at, _ in world.sent() if name in SAME_VERSION}
+    assert told == dict.fromkeys(SAME_VERSION, str(version or hashlib.sha256(path.read_bytes()).hexdigest()[:8]))
 
 
 # --- placement ------------------------------------------------------------------------------------------------------
