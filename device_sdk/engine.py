@@ -197,7 +197,7 @@ class Engine(ExceptionSink):
             if not self.clock.manual and self.session.now_ns() > self.session.stream.window_start_ns:
                 self._close_window(self.session.now_ns())
         self.meters.flushed()
-        return self._send(timeout_s, patient=True)
+        return self._send(_bounded_s(timeout_s), patient=True)
 
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started, deadline_s = time.thread_time_ns(), time.monotonic() + timeout_s
@@ -241,6 +241,7 @@ class Engine(ExceptionSink):
 
         ``timeout_s`` 0 sends nothing. A last window of no length is left out unless something was recorded in it.
         """
+        timeout_s = _bounded_s(timeout_s)
         deadline = time.monotonic() + timeout_s
         self.meters.collect()
         self._workers.stop(min(1.0, timeout_s))
@@ -319,3 +320,8 @@ class Engine(ExceptionSink):
             self.session.begin_in_child()
             self._due_ns = self.session.stream.window_start_ns + self.remote.window_ns
             self._dormant = False
+
+
+def _bounded_s(seconds: float) -> float:
+    """Return a time to wait that the system's calls take: none for what is no number, a day for what is endless."""
+    return min(max(0.0, seconds), 86_400.0)

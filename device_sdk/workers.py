@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -10,6 +11,29 @@ from device_sdk.errors import guard
 
 TURN_S: Final = 1.0
 """Longest pause between two turns of the fold."""
+
+
+class Bell:
+    """Rings once for the one thread that waits for it.
+
+    An ``Event`` that Ctrl-C interrupts at the wrong instruction stays locked, and the host's next call would hang; here
+    either side is one call into C.
+    """
+
+    __slots__ = ("_silence",)
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Let whoever waits, or the next who does, go on."""
+        with contextlib.suppress(RuntimeError):  # it has rung already
+            self._silence.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for the bell, at most ``seconds`` (None: for ever); say whether it rang."""
+        return self._silence.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
 
 class Workers:
@@ -28,7 +52,8 @@ class Workers:
     ) -> None:
         self._fold, self._fold_in_s = fold, fold_in_s
         self._send, self._send_in_s = send, send_in_s
-        self._stop, self._wake, self._to_send = threading.Event(), threading.Event(), threading.Event()
+        self._stopped, self._wake, self._to_send = Bell(), Bell(), Bell()
+        self._stopping = False
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -40,20 +65,22 @@ class Workers:
 
     def wake(self) -> None:
         """Let the fold have its turn now: rings fill up."""
-        self._wake.set()
+        self._wake.ring()
 
     def to_send(self) -> None:
         """Let the sender look: something is queued."""
-        self._to_send.set()
+        self._to_send.ring()
 
-    def pause(self, seconds: float) -> object:
+    def pause(self, seconds: float) -> None:
         """Sleep until ``seconds`` have passed or the workers are to stop."""
-        return self._stop.wait(seconds)
+        if self._stopped.wait(seconds):
+            self._stopped.ring()  # for the next
 
     def stop(self, timeout_s: float) -> None:
         """End both, waiting at most ``timeout_s`` for each; may be called from one of them."""
-        for event in (self._stop, self._wake, self._to_send):
-            event.set()
+        self._stopping = True
+        for bell in (self._stopped, self._wake, self._to_send):
+            bell.ring()
         current = threading.current_thread()
         for thread in self._threads:
             if thread is not current:
@@ -61,20 +88,16 @@ class Workers:
         self._threads = []
 
     def _fold_loop(self) -> None:
-        stop, wake = self._stop, self._wake
-        while not stop.is_set():
-            wake.wait(min(self._fold_in_s() + 0.001, TURN_S))
-            wake.clear()
-            if not stop.is_set():
+        while not self._stopping:
+            self._wake.wait(min(self._fold_in_s() + 0.001, TURN_S))
+            if not self._stopping:
                 with guard("folding"):
                     self._fold()
 
     def _send_loop(self) -> None:
-        stop, to_send = self._stop, self._to_send
-        while not stop.is_set():
+        while not self._stopping:
             rest_s = self._send_in_s()
-            to_send.wait(None if rest_s is None else max(TURN_S, rest_s))
-            to_send.clear()
-            if not stop.is_set():
+            self._to_send.wait(None if rest_s is None else max(TURN_S, rest_s))
+            if not self._stopping:
                 with guard("sending"):
                     self._send()

@@ -71,7 +71,10 @@ class _Notes:
         """Do nothing: nothing is buffered."""
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self._descriptor)
+        try:
+            close(self._descriptor)
+        except OSError:  # the program has closed what is not its own
+            return
 
 
 class _Watch:

@@ -230,3 +230,42 @@ def test_monitors_that_come_and_go_leave_nothing_behind(collector: Any, tmp_path
     """
     run(code, collector.url, tmp_path / "state")
     assert sum(p.count for name, _, p in points(collector.metrics()) if name == "edge.inference.duration") == 21
+
+
+def test_an_interrupt_at_any_instruction_leaves_nothing_locked(collector: Any, tmp_path: Path) -> None:
+    code = """
+    from device_sdk.workers import Bell
+    def interrupt(*_):
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, interrupt)
+    bell, until = Bell(), time.monotonic() + 2
+    while time.monotonic() < until:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0003)
+            while True:
+                bell.ring()
+                bell.wait(0)
+                monitor._engine._workers.wake()
+                monitor._engine._workers.to_send()
+        except KeyboardInterrupt:
+            pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    other = threading.Thread(target=lambda: (bell.ring(), monitor._engine._workers.to_send(), infer(3)), daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
+    assert monitor.close(5)
+    """
+    run(code, collector.url, tmp_path / "state")
+    assert sum(runs_by_stream(collector).values()) == 3
+
+
+@pytest.mark.parametrize("timeout_s", ["-1", "float('nan')", "float('inf')", "1e30"])
+def test_a_timeout_that_no_clock_has_is_bounded(collector: Any, tmp_path: Path, timeout_s: str) -> None:
+    code = f"""
+    infer(1)
+    sent = monitor.flush({timeout_s})
+    assert monitor.close({timeout_s}) or not sent
+    """
+    run(code, collector.url, tmp_path / "state")
+    assert sum(runs_by_stream(collector).values()) == (1 if "inf" in timeout_s or "1e30" in timeout_s else 0)
