@@ -18,7 +18,7 @@ from device_sdk.spool.files import Files
 from device_sdk.spool.format import METRICS, Facts
 from device_sdk.spool.merge import losses_in, merge_windows
 from device_sdk.spool.records import Queues, Record, Reports
-from device_sdk.spool.segment import Segment
+from device_sdk.spool.segment import Place, Segment
 
 _GROUPS: Final = 8
 """A step of compaction takes together files of at most this part of the spool."""
@@ -97,11 +97,21 @@ class Upkeep:
         if not records:
             return
         contents = [(record, record.read()) for record in records]
-        with self._lock:
-            files.retire(segment)
-            places = {id(r): files.append(r.facts, p, compress=True) for r, p in contents if p is not None}
-            taken = files.take_unfinished()
-        files.sync(taken)
+        places: dict[int, Place] = {}
+        try:
+            with self._lock:
+                files.retire(segment)
+                for record, payload in contents:
+                    if payload is not None:
+                        offered = record.offered
+                        places[id(record)] = files.append(record.facts, payload, compress=True, offered=offered)
+                taken = files.take_unfinished()
+            files.sync(taken)
+        except OSError:  # the old file has them still; copies that nobody reads would stay for ever
+            with self._lock:
+                for place in places.values():
+                    files.forget(place.segment)
+            raise
         for record, payload in contents:
             if payload is None:
                 self.give_up(record, LossReason.CORRUPT)

@@ -367,6 +367,35 @@ def test_on_pressure_the_lowest_class_goes_first_and_crashes_stay(tmp_path: Path
     spool.close()
 
 
+def test_what_could_not_be_moved_out_of_a_file_leaves_no_copies_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "no longer")
+
+    told, crashes = Told(), [os.urandom(3000), os.urandom(12_000)]
+    spool = make(tmp_path, told, limits=Limits(disk_bytes=64 * 1024))
+    spool.put(LOGS, crashes[0], priority=Priority.CRASH)
+    for _ in range(58):
+        spool.put(LOGS, os.urandom(960), priority=Priority.HEALTH)
+    spool.settle()
+    spool.put(LOGS, crashes[1], priority=Priority.CRASH)  # too much, and the oldest of the lowest is beside a crash
+    used = spool.usage()[1]
+    with monkeypatch.context() as disk:
+        disk.setattr(files, "_sync", broken)
+        for _ in range(20):
+            spool.settle()
+    assert spool.usage()[1] <= used
+    spool.settle()
+    assert spool.usage()[1] <= 64 * 1024
+    left = drain(spool, LOGS)
+    assert left[:2] == crashes
+    assert len(left) - 2 + told.lost[LOGS, LossReason.CAPACITY] == 58
+    spool.settle()
+    assert spool.usage() == (0, 0)
+    spool.close()
+
+
 def test_only_health_is_left_when_distributions_are_gone(tmp_path: Path) -> None:
     told = Told()
     spool = make(tmp_path, told, limits=Limits(disk_bytes=64 * 1024))
