@@ -9,9 +9,8 @@ from device_sdk import Feature, Monitor, Signals
 
 MODEL = Path(__file__).resolve().parents[1] / "simulator" / "models" / "digits.onnx"
 
-monitor = Monitor(
-    resource={"edge.device.tier": "example"}
-)  # sends to http://localhost:4318 or $FLEETPULSE_DEVICE_ENDPOINT
+# sends to http://localhost:4318 or $FLEETPULSE_DEVICE_ENDPOINT
+monitor = Monitor(resource={"edge.device.tier": "example"})
 signals = Signals(
     features=(
         Feature("mean", kind="mean", center=0.305, unit=0.034),
