@@ -202,7 +202,8 @@ class Engine(ExceptionSink):
     def _send(self, timeout_s: float, *, patient: bool) -> bool:
         started, deadline_s = time.thread_time_ns(), time.monotonic() + timeout_s
         sent = self.sender.send_all(timeout_s, wait=self._workers.pause, patient=patient)
-        self.remote.follow(self.sender, deadline_s - time.monotonic())
+        if not self.closed:  # consent may have been withdrawn meanwhile
+            self.remote.follow(self.sender, deadline_s - time.monotonic())
         with self._lock:
             self._overhead.exported(time.thread_time_ns() - started, self._ledger)
         return sent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from sdk_kit import SECOND, START_NS, points
 
 from device_sdk import ConfigError, Monitor, StateDirError
+from device_sdk.contract.settings import ID_LENGTH
 from device_sdk.testing import ManualClock, MemorySink, connect
 
 ROW = np.zeros((1, 64), dtype=np.float32)
@@ -165,7 +167,11 @@ def test_withdrawal_during_an_attempt_to_send_lets_nothing_follow_it(
         def post(self, url: str, *arguments: Any) -> Any:
             offered.append(url.rsplit("/", 1)[1])
             monitor.disable()
-            return super().post(url, *arguments)
+            return dataclasses.replace(super().post(url, *arguments), settings_id="0" * ID_LENGTH)
+
+        def get(self, url: str, *arguments: Any) -> Any:
+            offered.append("settings")
+            return super().get(url, *arguments)
 
     connect(monitor, Withdrawing(status))
     with monitor.measure("m"):
