@@ -1,4 +1,4 @@
-"""A bench as it is kept: one JSON file a model, version, runtime and provider in the state directory."""
+"""A bench as it is kept: one JSON file a model, runtime and provider in the state directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bench:
     @property
     def file_name(self) -> str:
         """The name its baseline is kept under."""
-        parts = (self.model, self.version, self.runtime, self.provider)
+        parts = (self.model, self.runtime, self.provider)  # the version apart: a new one is held against the old
         return "-".join(re.sub(r"[^A-Za-z0-9._]", "_", part)[:64] for part in parts) + ".json"
 
 

@@ -40,7 +40,7 @@ def as_json(made: Bench, changes: Sequence[Change], *, failed: bool, sent: bool 
 
 
 def _changes(made: Bench, changes: Sequence[Change], then: Bench) -> Iterator[str]:
-    yield "  against the baseline:"
+    yield f"  against the baseline{'' if then.version == made.version else f' of version {then.version}'}:"
     for change in changes:
         shown = _bytes if change.name == "memory peak" else _joules if change.name == "energy" else _time
         between = f" (95 %: {change.low:.2f} to {change.high:.2f})" if change.low and change.high else ""

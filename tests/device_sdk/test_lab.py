@@ -66,7 +66,7 @@ def test_a_bench_says_what_was_measured_of_what_and_where(model: Path, tmp_path:
 def test_a_saved_bench_is_the_baseline_of_the_next_and_a_slower_one_fails(model: Path, tmp_path: Path) -> None:
     at = ("--no-send", "--state-dir", tmp_path / "s")
     assert run("bench", model, *QUICK, "--save", *at)[0] == 0
-    (file,) = (tmp_path / "s" / "lab").glob("digits-3-onnxruntime-*.json")
+    (file,) = (tmp_path / "s" / "lab").glob("digits-onnxruntime-*.json")
     code, lines = run("bench", model, *QUICK, *at, "--tolerance", "50", "--json")
     answer = json.loads(lines[0])
     assert code == 0
@@ -197,3 +197,11 @@ def test_random_inputs_fit_free_extents_and_types(model: Path) -> None:
     assert feed["x"].dtype == np.float32
     np.testing.assert_array_equal(feed["x"], random_feed(opened.inputs)["x"])
     assert dataclasses.is_dataclass(opened)
+
+
+def test_a_new_version_of_a_model_is_held_against_the_old_one(tmp_path: Path) -> None:
+    at = ("--no-send", "--state-dir", tmp_path / "s", "--tolerance", "50")
+    assert run("bench", classifier(tmp_path / "digits.onnx", version=3), *QUICK, "--save", *at)[0] == 0
+    code, lines = run("bench", classifier(tmp_path / "digits.onnx", version=4), *QUICK, *at)
+    assert code == 0
+    assert "  against the baseline of version 3:" in lines
