@@ -253,7 +253,7 @@ class Device:
     completeness: float | None
     resource: dict[str, Any]
     clock_offset_ns: int = 0
-    """What is added to the device's own times; points and events come with those."""
+    """What is added to the times of the newest boot; points and events come with the device's own."""
 
     def attribute(self, key: str) -> str:
         """Read a resource attribute as text, '' when the device does not say."""
@@ -273,12 +273,38 @@ def device_of(item: Json) -> Device:
     )
 
 
-def on_event_time(items: Iterable[Mapping[str, Any]], offset_ns: int) -> tuple[Mapping[str, Any], ...]:
-    """Return points or events with their times corrected by a device's clock offset; an absent start stays absent."""
-    if not offset_ns:
-        return tuple(items)
-    moved = ("start_ns", "time_ns")
-    return tuple({**item, **{key: _ns(item[key]) + offset_ns for key in moved if item.get(key)}} for item in items)
+def offsets_of(item: Json) -> dict[str, int]:
+    """Read the clock offsets of one device by boot, ns, the newest first; boots whose clock is right are left out."""
+    clocks = item.get("clocks")
+    found = {str(row.get("boot_id")): _ns(row.get("offset_ns")) for row in map(mapping, clocks or ())}
+    return {boot: offset_ns for boot, offset_ns in found.items() if offset_ns}
+
+
+def raw_spans(from_ns: int, to_ns: int, offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the spans of the device's own times, disjoint and in order, that a range can lie in under its offsets."""
+    found: list[tuple[int, int]] = []
+    for offset_ns in sorted({0, *offsets}, reverse=True):
+        start, stop = from_ns - offset_ns, to_ns - offset_ns
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found
+
+
+def on_event_time(
+    items: Iterable[Mapping[str, Any]], offsets: Mapping[str, int], from_ns: int, to_ns: int
+) -> tuple[Mapping[str, Any], ...]:
+    """Return the points or events of a range, each with the offset of its own boot added; absent starts stay absent."""
+    moved: list[Mapping[str, Any]] = []
+    for item in items:
+        resource = mapping(item.get("resource"))
+        boot = resource.get(a.BOOT_ID) or resource.get(a.SERVICE_INSTANCE_ID)
+        offset_ns = offsets.get(str(boot), 0)
+        if from_ns <= _ns(item.get("time_ns")) + offset_ns < to_ns:
+            times = {key: _ns(item[key]) + offset_ns for key in ("start_ns", "time_ns") if item.get(key)}
+            moved.append({**item, **times} if offset_ns else item)
+    return tuple(moved)
 
 
 def current(rows: Iterable[Verdict]) -> list[Verdict]:

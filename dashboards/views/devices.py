@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 import streamlit as st
 
 from dashboards import cards, charts, formats, markup, pictures, series
-from dashboards.data import Answer
 from dashboards.formats import HOUR_NS, NS
-from dashboards.rows import Device, Verdict, mapping, on_event_time, real
+from dashboards.rows import Device, Verdict, mapping, offsets_of, on_event_time, raw_spans, real
 from dashboards.scope import Scope
 from device_sdk.contract import attributes as a
 from device_sdk.contract import metrics
@@ -25,7 +24,9 @@ JUST_NOW_NS = 600 * NS
 BEHIND = 0.95
 ROW_PX, ROWS_SHOWN = 32, 12
 COLUMNS = {a.TIER: "tier", a.REGION: "region", a.RING: "ring", a.FIRMWARE_VERSION: "firmware", a.SERVICE_VERSION: "app"}
-LANES = ("windows", "sessions", "crashes", "updates")
+BOOTS_MAX = 16
+"""Boots with a wrong clock whose own times are asked for, the newest ones; those that overlap are asked for as one."""
+LANES = ("windows", "sessions", "crashes", "updates", "other")
 
 
 def draw(scope: Scope) -> None:
@@ -195,19 +196,7 @@ def _silence(found: Sequence[Device], silent: Sequence[Device]) -> None:
 
 
 def _detail(scope: Scope, device: Device) -> None:
-    reader = scope.reader
-    offset_ns = device.clock_offset_ns
-    window: dict[str, object] = {
-        "from_": scope.from_ns - offset_ns,
-        "to": scope.anchor_ns - offset_ns,
-        "device": device.id,
-    }
-    events, points = reader.together(
-        partial(reader.items, "events", **window),
-        partial(reader.metric, metrics.INFERENCE_DURATION.name, "points", **window),
-    )
-    points = replace(points, items=on_event_time(points.items, offset_ns))
-    logs = [mapping(item) for item in on_event_time(events.items, offset_ns)]
+    logs, points = _told(scope, device)
     crashes = [log for log in logs if _is_crash(log)]
     title = (
         f"{device.id}: {formats.plural(len(crashes), 'crash', 'crashes') if crashes else 'no crash'} "
@@ -224,12 +213,30 @@ def _detail(scope: Scope, device: Device) -> None:
             ("first seen", scope.clock(device.first_ns)),
             ("last seen", scope.clock(device.last_ns)),
         ]
-        if offset_ns:
-            facts.append(("clock corrected by", f"{offset_ns / 1e9:+,.0f} s"))
+        if device.clock_offset_ns:
+            facts.append(("clock corrected by", f"{device.clock_offset_ns / 1e9:+,.0f} s"))
         cards.html(markup.facts(facts))
         marks = _lane_marks(scope, logs, points)
         cards.chart("device-lanes", pictures.lanes(LANES, time_format=scope.time_format), charts.frame(marks), title)
         _run_time(scope, points)
+
+
+def _told(scope: Scope, device: Device) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return the range's events and run times of a device, each at the time that the clock of its own boot makes it."""
+    reader = scope.reader
+    offsets = offsets_of(next(iter(reader.items(f"devices/{quote(device.id, safe='')}").items), {}))
+    spans = raw_spans(scope.from_ns, scope.anchor_ns, list(offsets.values())[:BOOTS_MAX])
+    name = metrics.INFERENCE_DURATION.name
+    asked: list[dict[str, object]] = [{"from_": start, "to": stop, "device": device.id} for start, stop in spans]
+    answers = reader.together(
+        *(partial(reader.items, "events", **window) for window in asked),
+        *(partial(reader.metric, name, "points", **window) for window in asked),
+    )
+    found: list[list[Mapping[str, Any]]] = []
+    for parts in (answers[: len(asked)], answers[len(asked) :]):
+        items = (mapping(item) for answer in parts for item in answer.items)
+        found.append(list(on_event_time(items, offsets, scope.from_ns, scope.anchor_ns)))
+    return found[0], found[1]
 
 
 def _is_crash(log: Mapping[str, Any]) -> bool:
@@ -240,9 +247,9 @@ def _is_crash(log: Mapping[str, Any]) -> bool:
     )
 
 
-def _lane_marks(scope: Scope, logs: Sequence[Mapping[str, Any]], points: Answer) -> series.Marks:
+def _lane_marks(scope: Scope, logs: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]]) -> series.Marks:
     marks: series.Marks = series.extent(scope.from_ns, scope.anchor_ns)
-    spans = sorted({(int(item.get("start_ns") or 0), int(item.get("time_ns") or 0)) for item in points.items})
+    spans = sorted({(int(item.get("start_ns") or 0), int(item.get("time_ns") or 0)) for item in points})
     for start, stop in _joined([span for span in spans if span[0] < span[1]]):
         tip = f"windows from {scope.clock(start)} to {scope.clock(stop)}"
         marks.append(
@@ -250,7 +257,8 @@ def _lane_marks(scope: Scope, logs: Sequence[Mapping[str, Any]], points: Answer)
         )
     for log in logs:
         name = str(log.get("event_name"))
-        lane = "crashes" if _is_crash(log) else "updates" if "update" in name else "sessions"
+        lane = "crashes" if _is_crash(log) else "updates" if "update" in name else "other"
+        lane = "sessions" if lane == "other" and name.startswith("session.") else lane
         tone = {"crashes": "bad", "updates": "mix"}.get(lane, "ref")
         reason = str(mapping(log.get("attributes")).get(a.SESSION_END_REASON, ""))
         at = int(log.get("time_ns") or 0)
@@ -277,10 +285,10 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _run_time(scope: Scope, points: Answer) -> None:
+def _run_time(scope: Scope, points: Sequence[Mapping[str, Any]]) -> None:
     """Draw the mean run time by hour and model (sum over count of the windows that ended in the hour)."""
     totals: dict[tuple[str, int], tuple[float, float]] = {}
-    for item in points.items:
+    for item in points:
         attributes = mapping(item.get("attributes"))
         count, total = real(item.get("count")), real(item.get("sum"))
         if count and total is not None and a.ERROR_TYPE not in attributes:

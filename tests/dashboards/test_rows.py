@@ -73,17 +73,34 @@ def test_an_empty_object_is_read_without_an_error() -> None:
     assert rows.verdict_of({}).verdict == "no_data"
 
 
-def test_a_device_with_a_wrong_clock_is_drawn_at_the_time_that_is_right() -> None:
-    device = rows.device_of({"device_id": "cam", "clock": {"offset_ns": 500, "quality": "estimated"}})
-    assert device.clock_offset_ns == 500
-    items = [{"time_ns": 60, "start_ns": 0, "count": 3}, {"time_ns": 70}, {"time_ns": 80, "start_ns": 70}]
-    assert rows.on_event_time(items, device.clock_offset_ns) == (
-        {"time_ns": 560, "start_ns": 0, "count": 3},
-        {"time_ns": 570},
-        {"time_ns": 580, "start_ns": 570},
+def test_each_boot_of_a_device_is_drawn_at_the_time_its_own_clock_makes_right() -> None:
+    device = {
+        "clock": {"offset_ns": 500, "quality": "estimated"},
+        "clocks": [
+            {"boot_id": "b2", "offset_ns": 500},
+            {"boot_id": "b1", "offset_ns": 0},
+            {"boot_id": "i0", "offset_ns": -40},
+        ],
+    }
+    assert rows.device_of(device).clock_offset_ns == 500
+    assert rows.device_of({}).clock_offset_ns == 0
+    offsets = rows.offsets_of(device)
+    assert offsets == {"b2": 500, "i0": -40}
+    assert rows.offsets_of({}) == {}
+    late = {"resource": {"edge.boot.id": "b2", "service.instance.id": "i0"}, "start_ns": 0, "time_ns": 60, "count": 3}
+    right = {"resource": {"edge.boot.id": "b1"}, "start_ns": 550, "time_ns": 560}
+    bootless = {"resource": {"service.instance.id": "i0"}, "start_ns": 590, "time_ns": 600}
+    outside = {"resource": {"edge.boot.id": "b1"}, "time_ns": 60}
+    assert rows.on_event_time([late, right, bootless, outside], offsets, 550, 600) == (
+        {**late, "time_ns": 560},
+        right,
+        {**bootless, "start_ns": 550, "time_ns": 560},
     )
-    assert rows.on_event_time(items, 0) == tuple(items)
-    assert rows.device_of({"device_id": "cam"}).clock_offset_ns == 0
+
+
+def test_the_own_times_of_a_device_that_are_asked_for_are_disjoint() -> None:
+    assert rows.raw_spans(1000, 1100, []) == [(1000, 1100)]
+    assert rows.raw_spans(1000, 1100, [900, 940, -50]) == [(60, 200), (1000, 1150)]
 
 
 def test_what_needs_a_look_comes_first() -> None:
