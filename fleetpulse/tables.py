@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from device_sdk.contract import attributes as a
@@ -29,9 +29,16 @@ def share(ratio: float | None) -> str:
     return f"{min(percent, 99.99) if ratio < 1 else 100:.2f} %"
 
 
+def _whole(name: str) -> Column:
+    """Return a column whose words are broken, never cut off: an id is there to be copied."""
+    return Column(name, overflow="fold")
+
+
 def device_table(items: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print devices."""
-    table = Table("device", "tier", "firmware", "region", "last seen", "complete", box=None, header_style="bold")
+    table = Table(
+        _whole("device"), "tier", "firmware", "region", "last seen", "complete", box=None, header_style="bold"
+    )
     for item in items:
         resource = item["resource"]
         table.add_row(
@@ -43,7 +50,7 @@ def device_table(items: Sequence[Mapping[str, Any]], console: Console | None = N
 
 def rows_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print any rows of text."""
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold")
+    table = Table(*map(_whole, columns), title=title, title_justify="left", box=None, header_style="bold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ class SettingsDesk:
         self._path = path
         self._clock_ns = clock_ns
         self._written_ns = 0
+        self._lock = threading.Lock()
         if self._rows():
             self.publish()  # a file lost or left behind by a killed process is made anew
 
@@ -129,12 +131,14 @@ class SettingsDesk:
         }  # fmt: skip
 
     def _write(self, selector: tuple[tuple[str, str], ...], text: str, document_id: str) -> None:
-        self._written_ns = max(self._clock_ns(), self._written_ns + 1)
-        row = {
-            "selector": _key(selector), "document": text, "document_id": document_id, "written_ns": self._written_ns,
-        }  # fmt: skip
-        self._store.append("settings", pa.Table.from_pylist([row], schema=SETTINGS))
-        self.publish()
+        with self._lock:  # actions run in threads: the file must not end as an older one than the store
+            self._written_ns = max(self._clock_ns(), self._written_ns + 1)
+            row = {
+                "selector": _key(selector), "document": text, "document_id": document_id,
+                "written_ns": self._written_ns,
+            }  # fmt: skip
+            self._store.append("settings", pa.Table.from_pylist([row], schema=SETTINGS))
+            self.publish()
 
 
 def _key(selector: tuple[tuple[str, str], ...]) -> str:

@@ -134,11 +134,11 @@ class SettingsBook:
             stamp = None
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._documents = read(self._path)
         except ConfigError:
-            return
+            return  # read again at the next export: it may be this process that could not
+        self._stamp = stamp
         self._chosen = {}
 
     def text_of(self, document_id: str) -> str | None:

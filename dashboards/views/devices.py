@@ -205,7 +205,7 @@ def _detail(scope: Scope, device: Device) -> None:
     with cards.card(
         "device-detail",
         title,
-        "One time axis: windows received, sessions, crashes, updates; below, mean run time of its models",
+        "One time axis: windows received, sessions, crashes, updates, other events; below, mean run time of its models",
     ):
         facts = [(name, text) for key, name in COLUMNS.items() if (text := device.attribute(key))]
         facts += [
@@ -214,7 +214,8 @@ def _detail(scope: Scope, device: Device) -> None:
             ("last seen", scope.clock(device.last_ns)),
         ]
         if device.clock_offset_ns:
-            facts.append(("clock corrected by", f"{device.clock_offset_ns / 1e9:+,.0f} s"))
+            sign = "+" if device.clock_offset_ns > 0 else "-"
+            facts.append(("clock corrected by", f"{sign}{formats.duration(abs(device.clock_offset_ns))}"))
         cards.html(markup.facts(facts))
         marks = _lane_marks(scope, logs, points)
         cards.chart("device-lanes", pictures.lanes(LANES, time_format=scope.time_format), charts.frame(marks), title)

@@ -1,7 +1,10 @@
 """Remote settings on the server: selectors, documents, the file that workers read, and what both ports answer."""
 
+import errno
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ingest_kit import MINUTE, T, serving
@@ -132,6 +135,20 @@ def test_documents_are_append_only_and_published_as_a_whole(desk, store, tmp_pat
             act["settings/set"](broken)
 
 
+def test_settings_that_are_set_at_the_same_time_are_all_published(desk, tmp_path):
+    sites = [f"hall-{number}" for number in range(16)]
+    together = threading.Barrier(len(sites))
+
+    def put(site):
+        together.wait(10)
+        desk.actions()["settings/set"]({"selector": {"site": site}, "document": {"window_s": 300}})
+
+    with ThreadPoolExecutor(len(sites)) as pool:
+        list(pool.map(put, sites))
+    published = read(tmp_path / "data" / "settings.json")
+    assert sorted(dict(item.selector)["site"] for item in published) == sorted(sites)
+
+
 def test_a_lost_file_is_published_anew_at_the_next_start(desk, store, tmp_path, clock):
     desk.actions()["settings/set"]({"selector": {}, "document": {"window_s": 300}})
     (tmp_path / "data" / "settings.json").write_text("{")
@@ -160,6 +177,21 @@ def test_a_worker_follows_the_file_and_keeps_the_last_good_one(tmp_path):
     assert book.id_for("cam-1", json.dumps(CAM)) == wire.NOTHING_ID
     assert book.text_of(chosen.id) is None
     assert book.text_of(wire.NOTHING_ID) == "{}"
+
+
+def test_a_worker_that_could_not_read_a_change_reads_it_at_the_next_export(tmp_path, monkeypatch):
+    path = tmp_path / "settings.json"
+    book = SettingsBook(path)
+    chosen = document(2, tier="cam-v2")
+
+    def too_many(*_arguments, **_named):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    publish(path, [chosen])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_text", too_many)
+        assert book.id_for("cam-1", json.dumps(CAM)) == ""
+    assert book.id_for("cam-1", json.dumps(CAM)) == chosen.id
 
 
 @pytest.fixture

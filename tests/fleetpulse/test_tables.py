@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fleetpulse.tables import alert_list, budget, share, utc
+from fleetpulse.tables import alert_list, budget, device_table, rows_table, share, utc
 
 ALERT = {
     "state": "firing",
@@ -46,3 +46,14 @@ def test_no_alert_is_said_in_words():
     screen = io.StringIO()
     alert_list([], Console(file=screen))
     assert screen.getvalue() == "nothing fires\n"
+
+
+def test_ids_are_never_cut_off(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    device = "e74debe0-e95c-4f6b-9cb8-03365843c8ce"
+    device_table([{"device_id": device, "resource": {}, "last_seen_ns": 10**18, "completeness": 1.0}])
+    rows_table("Settings", ["for", "id"], [[f"device={device}", "49ab6169b9803c37"], ["fleet", "x" * 90]])
+    printed = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+    assert device[-4:] in printed
+    assert printed.count("x") == 90
