@@ -14,7 +14,7 @@ from device_sdk.contract import events as e
 from device_sdk.contract import metrics as m
 from device_sdk.contract.attributes import SelftestTrigger
 from device_sdk.contract.events import Event, Severity
-from device_sdk.errors import guard
+from device_sdk.errors import guard, swallow
 from device_sdk.locks import SafeLock
 from device_sdk.points import AttributePairs, EventAttributes, Points
 from device_sdk.runtimes.adapter import Predict
@@ -117,10 +117,14 @@ class Selftests:
             if self._running or not self._asked:
                 return  # who runs takes these too: what an update asks for must not be lost to a schedule
             self._running = True
-        if self._threaded:
-            threading.Thread(target=self._run_asked, name="device_sdk-selftest", daemon=True).start()
-        else:
+        if not self._threaded:
             self._run_asked()
+            return
+        try:
+            threading.Thread(target=self._run_asked, name="device_sdk-selftest", daemon=True).start()
+        except RuntimeError as error:  # no thread to be had, or the interpreter ends: what is asked waits for the next
+            self._running = False
+            swallow("starting a self-test", error)
 
     def _run_asked(self) -> None:
         while (asked := self._next()) is not None:

@@ -15,7 +15,7 @@ from sdk_kit import SECOND, START_NS, classifier, session_of
 from device_sdk import Monitor
 from device_sdk.contract import attributes as a
 from device_sdk.contract.attributes import ErrorType
-from device_sdk.errors import ConfigError, GoldenError
+from device_sdk.errors import ConfigError, GoldenError, raise_swallowed
 from device_sdk.selftest import Golden, Task, Tolerance, Waiver
 from device_sdk.selftest.standing import Selftests, Subject
 
@@ -266,3 +266,27 @@ def test_an_interpreter_and_a_compiled_model_are_tested_through_their_own_runtim
     told_of = {(at[a.MODEL_NAME], at[a.RUNTIME_NAME], at[a.TEST_STATUS]) for at, _ in checks(world)}
     assert told_of == {("lite", "litert", "pass"), ("vino", "openvino", "pass")}
     assert not world.named("edge.inference.duration")
+
+
+def test_a_self_test_that_gets_no_thread_waits_for_the_next(
+    tmp_path: Path, digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    tests = Selftests(lambda event, _attributes, _severity: told.append(event.name), lambda: 0, threaded=True)
+    subject = Subject(lambda: (), lambda: lambda feed: {"p": digits.run(None, dict(feed))[0]})
+    tests.perform_and_stand(subject, golden_of(digits), None, None)
+    started = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    raise_swallowed(False)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    tests.run_after_update()
+    assert len(told) == 1
+    monkeypatch.setattr(threading.Thread, "start", started)
+    tests.run_after_update()
+    for thread in threading.enumerate():
+        if thread.name == "device_sdk-selftest":
+            thread.join(20)
+    assert len(told) == 2
