@@ -126,10 +126,11 @@ def _listen(checker: Checker, port: int, windows: int | None) -> None:
         timeout = 30
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            status, message = 200, ""
-            if not 0 < length <= _FILE_BYTES_MAX:
-                status, message = 411, "send a Content-Length"
+            declared = self.headers.get("Content-Length") or ""
+            length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 18 else -1
+            if not 0 <= length <= _FILE_BYTES_MAX:
+                status, message = 411, f"error {self.path}: Content-Length {declared[:40]!r}; send the body's length"
+                self.close_connection = True  # what follows is a body of unknown length
             else:
                 body = self.rfile.read(length)
                 with lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -283,10 +284,14 @@ def test_a_live_emitter_is_checked_over_http(sent: tuple[list[bytes], list[bytes
             arguments = ["contract", "check", "--listen", "--port", "0", "--windows", "2"]
             result.append(cli.main(arguments, standalone_mode=False))
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         assert listening.wait(20)
         url = lines[0].split()[2]
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+            raw.sendall(b"POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\nbody")
+            assert raw.makefile("rb").readline().split()[1] == b"411"
         answers = [httpx.post(url + "/v1/metrics", content=body) for body in (sent[0][0], b"\xff\xff", sent[0][1])]
         assert [answer.status_code for answer in answers] == [200, 400, 200]
         thread.join(20)
