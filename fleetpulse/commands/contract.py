@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from collector.errors import StackError
-from fleetpulse.contractcheck import Checker, Finding
+from device_sdk.contract.check import Checker, Finding
 
 _FILE_BYTES_MAX: Final = 64 << 20
 

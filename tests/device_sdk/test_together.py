@@ -13,7 +13,7 @@ from typing import Any
 from sdk_kit import classifier, points
 
 from device_sdk.contract import settings as wire
-from fleetpulse.contractcheck import Checker
+from device_sdk.contract.check import Checker
 
 SECRET = "S3cretWord"
 PROGRAM = f"""

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from device_sdk.contract.check import Checker
 from fleetpulse.commands.contract import check_body
-from fleetpulse.contractcheck import Checker
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -21,11 +21,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from device_sdk import Feature, Monitor, Signals
+from device_sdk.contract.check import Checker
 from device_sdk.contract.document import contract_document
 from device_sdk.testing import ManualClock, MemorySink, connect
 from fleetpulse.cli import cli
 from fleetpulse.commands.contract import check_body
-from fleetpulse.contractcheck import Checker
 
 MODEL = Path(__file__).resolve().parents[2] / "simulator" / "models" / "digits.onnx"
 Mangle = Callable[[Any], None]
