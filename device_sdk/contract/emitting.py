@@ -20,9 +20,9 @@ welcome, `Authorization: Bearer <token>` when the collector wants one. A body st
 | answer | what it means | do |
 |---|---|---|
 | 2xx | on the collector's disk | forget the data; `partial_success` counts what was refused for good |
-| 408, 429, 502, 503, 504, none | later | wait (`Retry-After`, else 1 s doubling to 2 min, jitter), resend unchanged |
+| 408, 429, 500, 502-504, none | later | wait (`Retry-After`, else 1 s doubling to 2 min, jitter), resend unchanged |
 | 401, 403, 404, 405, 407, 511, 3xx | token, address or network is wrong | keep, say so, try slowly |
-| any other 4xx | never | split the request to find the one at fault; count it as lost (`rejected`) |
+| any other 4xx, 5xx | never | split the request to find the one at fault; count it as lost (`rejected`) |
 
 **Stream.** A process start (or a forked child) is one stream: a fresh random UUID as `service.instance.id`, never
 stored for reuse, because a device without a clock boots at the same instant each time. `app.installation.id` is a

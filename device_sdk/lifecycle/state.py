@@ -120,11 +120,6 @@ class StateDir:
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
 
-    def sync_mark(self) -> None:
-        """Bring the session mark to the medium."""
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
-
     def installation(self) -> Installation:
         """Return the installation's identity, made on first use."""
         if self.path is None:
