@@ -268,4 +268,8 @@ def test_a_timeout_that_no_clock_has_is_bounded(collector: Any, tmp_path: Path, 
     assert monitor.close({timeout_s}) or not sent
     """
     run(code, collector.url, tmp_path / "state")
-    assert sum(runs_by_stream(collector).values()) == (1 if "inf" in timeout_s or "1e30" in timeout_s else 0)
+    arrived = sum(runs_by_stream(collector).values())
+    if "inf" in timeout_s or "1e30" in timeout_s:
+        assert arrived == 1
+    else:  # no time for the call itself, but the sender's own thread may have been quicker
+        assert arrived <= 1
